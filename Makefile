@@ -1,0 +1,74 @@
+# On a fresh machine: Python 3.11 or later with venv and pip, and make. Each target sets up what it needs.
+#
+#   make demo       train, compress, measure and replay on MovieLens-100K; leaves report.html
+#   make check      lint, format, types, import arrows
+#   make test       all tests, then test-bare
+#   make test-bare  the runtime's tests against the built wheel, with numpy and onnxruntime alone
+#   make format     rewrite the sources as `make check` wants them
+#   make clean      remove what the other targets made
+
+PYTHON ?= python3
+VENV ?= .venv
+BARE ?= .venv-bare
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+SOURCES = $(shell find runtime cli -name '*.py' -o -name py.typed) pyproject.toml constraints.txt README.md
+FOLDERS = runtime export benchmarks compress cli tests
+
+.PHONY: demo check test test-bare format clean
+.DEFAULT_GOAL := help
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/.compress.stamp
+	$(BIN)/python -m pocketrec.cli.demo
+
+check: $(VENV)/.dev.stamp
+	$(BIN)/ruff check $(FOLDERS)
+	$(BIN)/ruff format --check $(FOLDERS)
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo --no-cache
+
+# One thread a worker: with more, the workers' matrix products fight for the same cores.
+test: $(VENV)/.dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+	$(MAKE) test-bare
+
+# Run from an empty folder, so that the wheel is tested and not the sources beside it.
+test-bare: $(BARE)/.stamp
+	@mkdir -p $(BARE)/empty
+	cd $(BARE)/empty && POCKETREC_BARE=1 OMP_NUM_THREADS=1 $(abspath $(BARE))/bin/python -m pytest -q \
+	    -p no:cacheprovider $(CURDIR)/tests/bare $(wildcard $(CURDIR)/tests/runtime)
+
+format: $(VENV)/.dev.stamp
+	$(BIN)/ruff check --fix $(FOLDERS)
+	$(BIN)/ruff format $(FOLDERS)
+
+clean:
+	rm -rf .venv .venv-bare build dist demo *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(FOLDERS) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and by itself: the resolver then takes the others to fit it, not the other way round.
+$(VENV)/.compress.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pocketrec needs Python 3.11 or later, got " + sys.version.split()[0] + "; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) -e '.[compress]'
+	touch $@
+
+$(VENV)/.dev.stamp: $(VENV)/.compress.stamp
+	$(PIP) -e '.[dev]'
+	touch $@
+
+# `build/lib` would carry deleted modules into the wheel. The stamp falls with any source of the wheel.
+$(BARE)/.stamp: $(SOURCES)
+	rm -rf $(BARE) build/lib build/bdist.*
+	$(PYTHON) -m venv $(BARE)
+	$(BARE)/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps -w $(BARE)/wheel .
+	$(BARE)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(BARE)/wheel/*.whl
+	$(BARE)/bin/python -m pip freeze --all > $(BARE)/freeze.txt
+	$(BARE)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt pytest
+	touch $@

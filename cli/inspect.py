@@ -1,0 +1,193 @@
+"""`pocketrec inspect FILE`: what a bundle holds, where its bytes are, and what compressing it cost.
+
+Opens the bundle as the runtime does, so every sha256 is checked first: a damaged bundle is refused, not
+described. Needs the base install only. A field that the manifest does not have is shown as `-`, and text
+from the manifest cannot move the cursor or colour the terminal: a bundle may come from anyone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+MISSING = "-"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the options of `pocketrec inspect`."""
+    parser = subparsers.add_parser(
+        "inspect", description="Show what a bundle holds, where its bytes are, and what compressing it cost."
+    )
+    parser.add_argument("file", metavar="FILE", help="a bundle, as `pocketrec compress` writes it")
+    parser.add_argument("--json", action="store_true", help="print the manifest and the sizes as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the bundle's content; 0, or the error of `Bundle.open`."""
+    from ..runtime.bundle import Bundle
+
+    bundle = Bundle.open(args.file, verify=True)
+    if args.json:
+        content = {"file": str(args.file), "size_bytes": bundle.size_bytes, "fingerprint": bundle.fingerprint}
+        print(json.dumps({**content, "manifest": bundle.manifest}, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(describe(bundle.manifest, str(args.file), bundle.size_bytes, bundle.fingerprint)))
+    return 0
+
+
+def describe(manifest: Mapping[str, Any], file: str, size_bytes: int, fingerprint: str) -> Iterator[str]:
+    """The lines that `pocketrec inspect` prints."""
+    yield file
+    yield from _indented(_table(_overview(manifest, size_bytes, fingerprint)))
+    yield "\nparts"
+    yield from _indented(_table(_parts(manifest, size_bytes), align="<>>"))
+    if steps := _records(manifest.get("steps")):
+        yield "\nsteps"
+        yield from _indented(_table(_steps(steps), align="<<<<>"))
+    for title in ("metrics", "recipe", "provenance"):
+        if rows := list(_flat(manifest.get(title))):
+            yield f"\n{title}"
+            yield from _indented(_table(rows))
+
+
+def _overview(manifest: Mapping[str, Any], size_bytes: int, fingerprint: str) -> Iterator[tuple[str, ...]]:
+    model, items = _mapping(manifest, "model"), _mapping(manifest, "items")
+    table, ids = _mapping(manifest, "item_table"), _mapping(items, "ids")
+    shape = _words(model, but="architecture")
+    architecture = f"{_text(model.get('architecture'))} ({_text(manifest.get('family'))})"
+    yield "name", _text(manifest.get("name"))
+    yield "architecture", architecture + (f": {shape}" if shape else "")
+    id_details = _words(ids, but="kind")
+    yield "items", f"{_count(items.get('count'))}, ids {_text(ids.get('kind'))}" + (f" ({id_details})" if id_details else "")
+    bits = table.get("bits")
+    yield "item table", f"{_text(table.get('format'))}, {_text(bits)} bits, width {_text(table.get('width'))}"
+    yield "encoder", f"{_text(_mapping(manifest, 'encoder').get('weights'))} weights"
+    yield "history", f"the last {_text(manifest.get('max_length'))} items"
+    yield "size", f"{_size(size_bytes)} ({size_bytes:,} bytes)"
+    yield "fingerprint", fingerprint
+    yield "format", _text(manifest.get("format_version"))
+
+
+def _parts(manifest: Mapping[str, Any], size_bytes: int) -> Iterator[tuple[str, ...]]:
+    yield "part", "bytes", "share"
+    rest = size_bytes
+    for part in _records(manifest.get("parts")):
+        rest -= part["size"]
+        yield _text(part["name"]), f"{part['size']:,}", f"{part['size'] / size_bytes:.1%}"
+    yield "manifest, alignment", f"{rest:,}", f"{rest / size_bytes:.1%}"
+    yield "total", f"{size_bytes:,}", "100.0%"
+
+
+def _steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    yield "step", "size", "parameters", "NDCG@10", "time"
+    for step in steps:
+        before, after = _mapping(step, "before"), _mapping(step, "after")
+        seconds = step.get("seconds")
+        yield (
+            _text(step.get("name")),
+            _change(before.get("bytes"), after.get("bytes"), _size, ("smaller", "larger")),
+            _change(before.get("parameters"), after.get("parameters"), _count, ("fewer", "more")),
+            _change_of_ndcg(before.get("ndcg10"), after.get("ndcg10")),
+            f"{seconds:.1f} s" if _is_number(seconds) else MISSING,
+        )
+
+
+def _change(before: Any, after: Any, show: Callable[[Any], str], words: tuple[str, str]) -> str:
+    """`3.51 MB -> 0.40 MB (8.8x smaller)`; the ratio only where something changed."""
+    text = f"{show(before)} -> {show(after)}"
+    if _is_number(before) and _is_number(after) and before > 0 and after > 0 and before != after:
+        less, more = words
+        text += f" ({before / after:.2f}x {less})" if before > after else f" ({after / before:.2f}x {more})"
+    return text
+
+
+def _change_of_ndcg(before: Any, after: Any) -> str:
+    """`0.0579 -> 0.0575 (99.3%)`: what is kept, in percent."""
+    text = " -> ".join(f"{value:.4f}" if _is_number(value) else MISSING for value in (before, after))
+    if _is_number(before) and _is_number(after) and before > 0:
+        text += f" ({after / before:.1%})"
+    return text
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of nested objects, as (dotted name, text).
+
+    >>> list(_flat({"versions": {"torch": "2.13.0"}, "seed": 0, "k": [5, 10]}))
+    [('versions.torch', '2.13.0'), ('seed', '0'), ('k', '5, 10')]
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{_text(key)}" if prefix else _text(key))
+    elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+        for index, inner in enumerate(value):
+            yield from _flat(inner, f"{prefix}[{index}]")
+    elif value is not None:
+        yield prefix, ", ".join(map(_text, value)) if isinstance(value, list) else _text(value)
+
+
+def _table(rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]], align: str = "<<") -> list[str]:
+    """Columns as wide as their widest cell, two spaces between them."""
+    rows = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
+def _text(value: Any) -> str:
+    """One printable line, whatever a manifest holds.
+
+    >>> print(_text(None), _text(0.05794), _text("\\x1b[31mred"))
+    - 0.0579 '\\x1b[31mred'
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1 else f"{value:,.6g}"
+    text = str(value)
+    return text if text.isprintable() else repr(text)
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if _is_number(value) else _text(value)
+
+
+def _size(value: Any) -> str:
+    """Bytes in the decimal units that app stores print.
+
+    >>> _size(421_332), _size(3_512_000), _size(812)
+    ('421.3 kB', '3.51 MB', '812 B')
+    """
+    if not _is_number(value):
+        return _text(value)
+    if value >= 1e6:
+        return f"{value / 1e6:,.2f} MB"
+    return f"{value / 1e3:.1f} kB" if value >= 1e3 else f"{value} B"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _words(fields: Mapping[str, Any], *, but: str) -> str:
+    """The plain fields of an object on one line: `layers 2, heads 2`."""
+    plain = {key: value for key, value in fields.items() if key != but and isinstance(value, str | int | float)}
+    return ", ".join(f"{_text(key)} {_text(value)}" for key, value in plain.items())
+
+
+def _mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = parent.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _records(value: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
