@@ -9,6 +9,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from .subparsers import Subparsers
+
 # By the name on the package index, in the order of the extras.
 PACKAGES = {
     "base": ("numpy", "onnxruntime"),
@@ -17,9 +19,11 @@ PACKAGES = {
 }
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the options of `pocketrec doctor`."""
-    parser = subparsers.add_parser("doctor", description="Show versions, extras and devices, for a bug report.")
+    parser = subparsers.add_parser(
+        "doctor", description="Show versions, extras and devices, for a bug report."
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 

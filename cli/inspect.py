@@ -12,10 +12,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from .subparsers import Subparsers
+
 MISSING = "-"
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the options of `pocketrec inspect`."""
     parser = subparsers.add_parser(
         "inspect", description="Show what a bundle holds, where its bytes are, and what compressing it cost."
@@ -60,7 +62,11 @@ def _overview(manifest: Mapping[str, Any], size_bytes: int, fingerprint: str) ->
     yield "name", _text(manifest.get("name"))
     yield "architecture", architecture + (f": {shape}" if shape else "")
     id_details = _words(ids, but="kind")
-    yield "items", f"{_count(items.get('count'))}, ids {_text(ids.get('kind'))}" + (f" ({id_details})" if id_details else "")
+    yield (
+        "items",
+        f"{_count(items.get('count'))}, ids {_text(ids.get('kind'))}"
+        + (f" ({id_details})" if id_details else ""),
+    )
     bits = table.get("bits")
     yield "item table", f"{_text(table.get('format'))}, {_text(bits)} bits, width {_text(table.get('width'))}"
     yield "encoder", f"{_text(_mapping(manifest, 'encoder').get('weights'))} weights"
@@ -147,7 +153,7 @@ def _text(value: Any) -> str:
     """One printable line, whatever a manifest holds.
 
     >>> print(_text(None), _text(0.05794), _text("\\x1b[31mred"))
-    - 0.0579 '\\x1b[31mred'
+    - 0.05794 '\\x1b[31mred'
     """
     if value is None:
         return MISSING
@@ -180,7 +186,9 @@ def _is_number(value: Any) -> bool:
 
 def _words(fields: Mapping[str, Any], *, but: str) -> str:
     """The plain fields of an object on one line: `layers 2, heads 2`."""
-    plain = {key: value for key, value in fields.items() if key != but and isinstance(value, str | int | float)}
+    plain = {
+        key: value for key, value in fields.items() if key != but and isinstance(value, str | int | float)
+    }
     return ", ".join(f"{_text(key)} {_text(value)}" for key, value in plain.items())
 
 

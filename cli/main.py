@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import functools
 import importlib
 import importlib.util
 import os
@@ -23,6 +22,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 EXIT_GATE = 1
 EXIT_INPUT = 2
@@ -73,6 +73,13 @@ REFUSALS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options in full only, so that an option added later cannot change what a script means."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` is without the program's name."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -119,20 +126,17 @@ def _run(argv: list[str]) -> int:
     return run(args)
 
 
-def _parser(asked: Command | None) -> tuple[argparse.ArgumentParser, Callable[[argparse.Namespace], int] | None]:
+def _parser(
+    asked: Command | None,
+) -> tuple[argparse.ArgumentParser, Callable[[argparse.Namespace], int] | None]:
     """The whole parser, with the options of the command `asked` only, and that command's `run`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="pocketrec",
         description="Put a large recommender in the user's pocket.",
         epilog="`pocketrec COMMAND --help` shows the options of one command.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
-    subparsers = parser.add_subparsers(
-        dest="command",
-        metavar="COMMAND",
-        parser_class=functools.partial(argparse.ArgumentParser, allow_abbrev=False),
-    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = None
     for command in COMMANDS:
         if command is asked:
