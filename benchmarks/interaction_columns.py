@@ -1,7 +1,7 @@
 """Which column of a table of interactions is which, and what its values mean.
 
-Columns are found by their usual names, case ignored and RecBole's type suffix (`user_id:token`) cut off; a name
-that the caller gives goes before. Times become seconds since 1970 (UTC where the text names no zone).
+Columns are found by their usual names, case ignored and RecBole's type suffix (`user_id:token`) cut off; a
+name that the caller gives goes before. Times become seconds since 1970 (UTC where the text names no zone).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ..runtime.errors import InputError
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "user": (
-        "user", "user_id", "userid", "uid", "reviewerid", "reviewer_id", "visitorid", "visitor_id", "customer_id",
-        "customerid", "session_id", "sessionid", "session", "member_id", "u",
+        "user", "user_id", "userid", "uid", "reviewerid", "reviewer_id", "visitorid", "visitor_id",
+        "customer_id", "customerid", "session_id", "sessionid", "session", "member_id", "u",
     ),
     "item": (
-        "item", "item_id", "itemid", "iid", "movie", "movie_id", "movieid", "asin", "parent_asin", "product_id",
-        "productid", "product", "article_id", "articleid", "track_id", "artist_id", "artistid", "book_id", "bookid",
-        "isbn", "business_id", "poi_id", "sid", "i",
+        "item", "item_id", "itemid", "iid", "movie", "movie_id", "movieid", "parent_asin", "asin",
+        "product_id", "productid", "product", "article_id", "articleid", "track_id", "artist_id", "artistid",
+        "book_id", "bookid", "isbn", "business_id", "poi_id", "sid", "i",
     ),
     "time": (
-        "time", "timestamp", "ts", "unixreviewtime", "unix_time", "unixtime", "datetime", "date", "event_time",
-        "created_at", "t_dat", "t",
+        "time", "timestamp", "ts", "unixreviewtime", "unix_time", "unixtime", "datetime", "date",
+        "event_time", "created_at", "t_dat", "t",
     ),
     "rating": ("rating", "ratings", "overall", "stars", "score", "r"),
 }  # fmt: skip
@@ -67,7 +67,7 @@ def find_columns(source: str, header: Sequence[str], names: ColumnNames) -> dict
     """Role ("user", "item", and where found "time", "rating") -> position in `header`.
 
     Raises:
-        InputError: a named column is not there, or no usual name for the user or the item is; names what is there.
+        InputError: a named column is not there, or no usual name of a user or an item; names what is there.
     """
     bare = [bare_name(field) for field in header]
     lowered = [name.lower() for name in bare]
@@ -86,7 +86,8 @@ def find_columns(source: str, header: Sequence[str], names: ColumnNames) -> dict
     for role in ("user", "item"):
         if role not in found:
             raise InputError(
-                f"{source}: no {role} column known among {_listed(bare)}; name it with {role}=... (--{role} NAME)"
+                f"{source}: no {role} column known among {_listed(bare)};"
+                f" name it with {role}=... (--{role} NAME)"
             )
     return found
 
@@ -124,7 +125,7 @@ def seconds(times: pl.Series, fail_at: Callable[[int, str], InputError]) -> pl.S
 
 
 def numbers(values: pl.Series, fail_at: Callable[[int, str], InputError]) -> pl.Series:
-    """Ratings as float32; nulls stay null. Raises `InputError` for the first value that is no finite number."""
+    """Ratings as float32; nulls stay null. `InputError` for the first value that is no finite number."""
     if values.dtype != pl.String and not values.dtype.is_numeric() and values.dtype != pl.Boolean:
         raise fail_at(0, f"ratings of type {values.dtype}, expected numbers")
     found = values.cast(pl.Float32, strict=False)

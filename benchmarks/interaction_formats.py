@@ -4,11 +4,11 @@
     pairs       user item                   one line an event, in time order; whitespace
     delimited   a header, then rows         tab, comma, semicolon, pipe or spaces; columns found by name
     recbole     user_id:token<TAB>...       RecBole's atomic `.inter`; `item_id_list:token_seq` is unrolled
-    movielens   user item rating time       GroupLens' own files without a header: u.data (tab), ratings.dat (::)
+    movielens   user item rating time       GroupLens' files without a header: u.data (tab), ratings.dat (::)
     parquet     columns found by name
 
-The frame has `user` and `item` (String or Int64, null where missing), `place` (line or row number, from 1), and
-where the file has them `time` (float64 seconds) and `rating` (float32). Rows stay in file order.
+The frame has `user` and `item` (String or Int64, null where missing), `place` (line or row number, from 1),
+and where the file has them `time` (float64 seconds) and `rating` (float32). Rows stay in file order.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def _decode(path: Path, raw: bytes) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{path}:{line}: not UTF-8 text (byte 0x{raw[error.start]:02x}); expected interactions as text or Parquet"
+            f"{path}:{line}: not UTF-8 text (byte 0x{raw[error.start]:02x});"
+            " expected interactions as text or Parquet"
         ) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -108,10 +109,15 @@ def _detect(path: Path, head: list[str], names: ColumnNames) -> str:
         return "delimited"
     if all(_is_movielens_row(line) for line in head):
         return "movielens"
-    fields = first.split()
-    if len(fields) == 1 and _delimiter(first) in ",;|":
+    delimiter = _delimiter(first)
+    same_count = all(line.count(delimiter) == first.count(delimiter) for line in head)
+    if delimiter in ",;|" and same_count:
         return "delimited"
-    if len(head) > 1 and not any(map(_is_number, fields)) and all(map(_is_number, head[1].split())):
+    if delimiter == "\t" and any(" " in field.strip() for field in first.split("\t")) and same_count:
+        return "delimited"  # names of several words
+    fields = first.split()
+    numbers_below = len(head) > 1 and all(map(_is_number, head[1].split()))
+    if len(fields) > 1 and numbers_below and not any(map(_is_number, fields)):
         return "delimited"  # a header with names that we do not know: find_columns says so
     return "whitespace"
 
@@ -162,7 +168,8 @@ def _whitespace_lines(path: Path, lines: pl.DataFrame, format: str, names: Colum
         if ragged.size:
             line, n = place[starts[ragged[0]]], n_tokens[ragged[0]]
             raise InputError(
-                f"{path}:{line}: {n} fields, expected 2 (`user item`); a file of whole sequences is format='sequence'"
+                f"{path}:{line}: {n} fields, expected 2 (`user item`);"
+                " a file of whole sequences is format='sequence'"
             )
     is_item = np.ones(len(place), bool)
     is_item[starts] = False
@@ -185,8 +192,8 @@ def _lines_or_pairs(path: Path, n_tokens: np.ndarray, n_users: int, places: np.n
             return "pairs"  # a ragged one: the caller names the line
         if n_tokens[0] > 2 and (n_tokens == n_tokens[0]).all() and 2 * n_users <= len(n_tokens):
             raise InputError(
-                f"{path}:{places[0]}: {n_tokens[0]} columns and no header; add a first line that names them, such as"
-                " `user item time`, or say format='sequence' where each line is a user with items"
+                f"{path}:{places[0]}: {n_tokens[0]} columns and no header; add a first line that names them,"
+                " such as `user item time`, or say format='sequence' where each line is a user with items"
             )
     return "sequence"
 
@@ -271,8 +278,8 @@ def _unrolled(path: Path, lines: pl.DataFrame, header: list[str], at: int, names
     again = np.flatnonzero(frame["user"].is_duplicated().to_numpy())
     if again.size:
         raise InputError(
-            f"{path}:{frame['place'][int(again[0])]}: user {frame['user'][int(again[0])]!r} has several rows of"
-            f" {header[at]}; expected one row a user, or a file with one event a row (user_id, item_id, timestamp)"
+            f"{path}:{frame['place'][int(again[0])]}: user {frame['user'][int(again[0])]!r} has several rows"
+            f" of {header[at]}; expected one row a user, or one event a row (user_id, item_id, timestamp)"
         )
     history = pl.concat_str("item", "target", separator=" ", ignore_nulls=True).str.split(" ")
     frame = frame.with_columns(item=history).drop("target").explode("item").filter(pl.col("item") != "")
@@ -296,7 +303,7 @@ def _parquet(path: Path, raw: bytes, names: ColumnNames) -> Events:
 
 def _parquet_ids(path: Path, ids: pl.Series) -> pl.Series:
     dtype = ids.dtype
-    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+    if dtype.is_nested() or dtype == pl.Binary or dtype == pl.Object:
         raise InputError(
             f"{path}: column of {ids.name}s has type {dtype}; expected integers or strings, one event a row"
         )

@@ -3,9 +3,10 @@
 `read_interactions` reads any of the usual formats (`interaction_formats`) and cleans them the same way:
 
 - a row without user, item or (where the file has times) time is dropped and counted (`missing_dropped`);
-- a row with the same user, item and time as one before it is dropped and counted (`duplicates_dropped`); without
-  times nothing tells a duplicate from a repeat, so all are kept; `repeats` counts meetings with an item met before;
-- events of a user are sorted by time, ties stay in file order; `unsorted_users` counts the users this changed;
+- a row with the same user, item and time as one before it is dropped and counted (`duplicates_dropped`);
+  without times nothing tells a duplicate from a repeat, so all are kept;
+- `repeats` counts the events with an item that the user met before; they stay;
+- events of a user are sorted by time, ties stay in file order; `unsorted_users` counts whom this changed;
 - a line with a user and no item leaves no user and is counted (`empty_users`);
 - whatever else is wrong is one `InputError` with the file and the line.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 LOW_COVERAGE = 0.5
-"""Data that use less than this share of a checkpoint's items are probably of another data set; a warning, no error."""
+"""Data that use less than this share of a checkpoint's items may be of another data set: a warning."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Interactions:
     items: NDArray[np.int64]
     """int64 (E,), index into `item_ids`."""
     times: NDArray[np.float64] | None
-    """float64 (E,), seconds since 1970 (or whatever numbers the file holds); None where the file has order only."""
+    """float64 (E,), seconds since 1970 or the numbers of the file; None where it has order only."""
     ratings: NDArray[np.float32] | None
     """float32 (E,), NaN where a row has none."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -83,11 +85,13 @@ class Interactions:
     def describe(self) -> str:
         """One line for people.
 
-        >>> Interactions([1], [7], np.array([0, 1]), np.array([0]), None, None, {"repeats": 0}, "a.txt").describe()
+        >>> interactions = Interactions([1], [7], np.array([0, 1]), np.array([0]), None, None, {}, "a.txt")
+        >>> interactions.describe()
         'a.txt: 1 users, 1 items, 1 interactions'
         """
         cleaned = "".join(f", {n:,} {name.replace('_', ' ')}" for name, n in self.counts.items() if n)
-        return f"{self.source}: {self.n_users:,} users, {self.n_items:,} items, {self.n_interactions:,} interactions{cleaned}"
+        sizes = f"{self.n_users:,} users, {self.n_items:,} items, {self.n_interactions:,} interactions"
+        return f"{self.source}: {sizes}{cleaned}"
 
 
 def read_interactions(
@@ -236,8 +240,8 @@ def map_items(interactions: Interactions, item_ids: ItemIds, *, max_unknown: flo
     frameworks that keep all ids as strings meet files whose ids were read as integers.
 
     Args:
-        max_unknown: share of the interactions, 0 to 1, that may have items unknown to the checkpoint; they are
-            left out. Beyond it, and where every item is unknown, the data are refused.
+        max_unknown: share of the interactions, 0 to 1, that may have items unknown to the checkpoint; they
+            are left out. Beyond it, and where every item is unknown, the data are refused.
 
     Raises:
         InputError: too many unknown items; names the first, and how many.
@@ -253,8 +257,8 @@ def map_items(interactions: Interactions, item_ids: ItemIds, *, max_unknown: flo
     if unknown.size and (not known.any() or n_unknown > max_unknown * len(mapped)):
         raise InputError(
             f"{interactions.source}: {len(unknown):,} of {interactions.n_items:,} item ids (first:"
-            f" {interactions.item_ids[unknown[0]]!r}) are not in the checkpoint's {len(item_ids):,} items; is this the"
-            " data set that the checkpoint was trained on?"
+            f" {interactions.item_ids[unknown[0]]!r}) are not in the checkpoint's {len(item_ids):,} items;"
+            " is this the data set that the checkpoint was trained on?"
             + (" (--allow-unknown-items drops them)" if known.any() else "")
         )
     indptr = np.concatenate([[0], np.cumsum(known)])[interactions.indptr]
@@ -264,8 +268,8 @@ def map_items(interactions: Interactions, item_ids: ItemIds, *, max_unknown: flo
     warning = None
     if coverage < LOW_COVERAGE:
         warning = (
-            f"{interactions.source}: uses {n_found:,} of the checkpoint's {len(item_ids):,} items ({coverage:.0%});"
-            " is this the data set that the checkpoint was trained on?"
+            f"{interactions.source}: uses {n_found:,} of the checkpoint's {len(item_ids):,} items"
+            f" ({coverage:.0%}); is this the data set that the checkpoint was trained on?"
         )
     return MappedSequences(
         sequences=_split(mapped[known], indptr),
@@ -289,4 +293,4 @@ def _respelled(item_id: int | str) -> int | str:
 
 def _split(values: NDArray[Scalar], indptr: NDArray[np.int64]) -> list[NDArray[Scalar]]:
     ends = indptr.tolist()
-    return [values[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [values[a:b] for a, b in pairwise(ends)]

@@ -1,9 +1,9 @@
 """What is asked of a model, and what it may have learned from: the evaluation protocols.
 
-- Leave-one-out: the last event of each user is the test, the one before it validation; a model may learn from what
-  lies before the validation event. What the papers print.
-- Temporal: one cut in time for all users; a model may learn from what lies before it, and is asked about each user's
-  first event after it. No user's future leaks through another user's past, so this is the honest one.
+- Leave-one-out: the last event of each user is the test, the one before it validation; a model may learn from
+  what lies before the validation event. What the papers print.
+- Temporal: one cut in time for all users; a model may learn from what lies before it, and is asked about each
+  user's first event after it. No user's future leaks through another user's past: this is the honest one.
 
 Both take sequences of item_rows (`interactions.map_items(...).sequences`), one int64 array a user, empty ones
 allowed. Users with too few events are left out and counted; no user left is an `InputError`.
@@ -46,7 +46,7 @@ def leave_one_out(sequences: Sequence[NDArray[np.int64]], *, stage: Stage, min_l
     """The last event of each user ("test"), or the one before it ("validation"), after all before it.
 
     Args:
-        min_length: users with fewer events are left out. At 3 both stages ask the same users; "test" allows 2.
+        min_length: users with fewer events are left out; 3 asks the same users at both stages.
 
     Raises:
         InputError: no user has so many events.
@@ -55,13 +55,9 @@ def leave_one_out(sequences: Sequence[NDArray[np.int64]], *, stage: Stage, min_l
     >>> split.histories, split.targets, split.left_out
     ([array([4])], array([5]), 1)
     """
-    match stage:
-        case "test":
-            after = 0
-        case "validation":
-            after = 1
-        case _:
-            raise InputError(f"stage {stage!r}; expected 'validation' or 'test'")
+    after = {"test": 0, "validation": 1}.get(stage)  # events after the target that stay hidden
+    if after is None:
+        raise InputError(f"stage {stage!r}; expected 'validation' or 'test'")
     if min_length < 2 + after:
         raise InputError(f"min_length={min_length}; {stage} needs at least {2 + after} events of a user")
     users = [u for u, sequence in enumerate(sequences) if len(sequence) >= min_length]
@@ -79,7 +75,7 @@ def leave_one_out(sequences: Sequence[NDArray[np.int64]], *, stage: Stage, min_l
 
 
 def training_sequences(sequences: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-    """What a model may learn from under leave-one-out: each sequence without its last two items (maybe empty).
+    """What a model may learn from under leave-one-out: each sequence without its last two items.
 
     >>> training_sequences([np.array([4, 5, 6]), np.array([7])])
     [array([4]), array([], dtype=int64)]
@@ -89,18 +85,18 @@ def training_sequences(sequences: Sequence[NDArray[np.int64]]) -> list[NDArray[n
 
 @dataclass(frozen=True)
 class TemporalSplit:
-    """All events before one moment, and all from it on; the lists run over the same users as the sequences given."""
+    """All events before one moment, and all from it on."""
 
     cut: float
     """Events at or after this time are test events."""
     training: list[NDArray[np.int64]]
-    """item_rows before the cut; may be empty for a user."""
+    """item_rows before the cut, one array for each of the sequences given; may be empty."""
     training_times: list[NDArray[np.float64]]
     """Beside `training`: cut these again for a validation set."""
     test: Split
     """Each user's first event at or after the cut."""
     streams: list[NDArray[np.int64]]
-    """For replay: all events of `test.users`, in the order of `test`, from the cut on; the first is the target."""
+    """For replay: the events from the cut on, one array for each of `test.users`; the first is the target."""
 
 
 def temporal(
@@ -115,7 +111,7 @@ def temporal(
 
     Args:
         times: beside `sequences`, ascending within each user (`MappedSequences.times`).
-        quantile: share of all events, between 0 and 1, that lies before the cut (fewer where events tie there).
+        quantile: share of all events, between 0 and 1, that lies before the cut (less where events tie).
         cut: the moment itself; goes before `quantile`.
         min_history: users with fewer events before the cut are not asked about (counted in `test.left_out`,
             as are users without an event after it).
