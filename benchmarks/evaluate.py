@@ -43,18 +43,29 @@ class Scorer(Protocol):
 
 
 class EngineScorer:
-    """The `Scorer` of a loaded bundle; an empty history gets the engine's prior."""
+    """The `Scorer` of a loaded bundle; an empty history gets the engine's prior.
+
+    An int8 encoder quantizes its activations with one scale a call: in a batch, users would share a scale
+    and the ranks would be such as no device ever computes. So where its weights are not float, users are
+    encoded one at a time, as the device does.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.n_items = engine.n_items
         self.max_length = engine.max_length
+        self.one_by_one = engine.manifest.get("encoder", {}).get("weights") != "float32"
 
     def __call__(self, histories: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.engine.score_all(self._encode(histories))
+
+    def _encode(self, histories: NDArray[np.int64]) -> NDArray[np.float32]:
+        engine = self.engine
         if histories.shape[1] == 0:
-            users = np.broadcast_to(self.engine.prior(), (len(histories), self.engine.width))
-            return self.engine.score_all(np.ascontiguousarray(users))
-        return self.engine.score_all(self.engine.encode(histories))
+            return np.repeat(engine.prior()[None], len(histories), axis=0)
+        if self.one_by_one:
+            return np.concatenate([engine.encode(history[None]) for history in histories])
+        return engine.encode(histories)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,20 +151,15 @@ def measure_latency(
     rows: list[dict[str, Any]] = []
 
     def measure(operation: Operation, systems: Mapping[str, Any], n_threads: int, how: Timing) -> None:
-        title = f"{operation.name} {operation.size or ''}".strip() + f", {n_threads} threads"
+        title = f"{operation.name} {operation.size or ''}".strip() + f", threads {n_threads}"
         with track(title, how.n_rounds) as advance:
             samples = time_interleaved(systems, operation.prepare, how, progress=advance)
         for name, samples_ms in samples.items():
-            row = {
-                "operation": operation.name,
-                "size": operation.size,
-                "threads": n_threads,
-                "device": device,
-            }
-            row |= {"system": name, **summarize(samples_ms), "speedup": None}
+            speedup = None
             if reference is not None and name != reference:
-                row["speedup"] = compare(samples_ms, samples[reference], seed=work.seed).to_json()
-            rows.append(row)
+                speedup = compare(samples_ms, samples[reference], seed=work.seed).to_json()
+            of = {"operation": operation.name, "size": operation.size, "threads": n_threads, "system": name}
+            rows.append({**of, "device": device, **summarize(samples_ms), "speedup": speedup})
 
     for n_threads in threads:
         rankers = {

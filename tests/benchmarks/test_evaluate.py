@@ -124,23 +124,38 @@ def test_batches_hold_every_user_once(lengths: list[int], batch_size: int):
             assert row.tolist() == histories[user].tolist()
 
 
+class FakeEngine:
+    n_items, width, max_length = 3, 2, 50
+    items = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
+
+    def __init__(self, weights: str) -> None:
+        self.manifest = {"encoder": {"weights": weights}}
+        self.batches: list[int] = []
+
+    def prior(self) -> np.ndarray:
+        return np.array([0, 1], dtype=np.float32)
+
+    def encode(self, histories: np.ndarray) -> np.ndarray:
+        self.batches.append(len(histories))
+        return self.items[histories[:, -1]]
+
+    def score_all(self, users: np.ndarray) -> np.ndarray:
+        return users @ self.items.T
+
+
 def test_engine_scorer_uses_the_prior_for_an_empty_history():
-    class FakeEngine:
-        n_items, width, max_length = 3, 2, 50
-        items = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
-
-        def prior(self) -> np.ndarray:
-            return np.array([0, 1], dtype=np.float32)
-
-        def encode(self, histories: np.ndarray) -> np.ndarray:
-            return self.items[histories[:, -1]]
-
-        def score_all(self, users: np.ndarray) -> np.ndarray:
-            return users @ self.items.T
-
     split = Split([np.array([], dtype=np.int64), np.array([0])], np.array([0, 2]), np.array([0, 1]))
-    ranking = evaluate_ranks(EngineScorer(FakeEngine()), split, n_top=2)  # pyright: ignore[reportArgumentType]
+    ranking = evaluate_ranks(EngineScorer(FakeEngine("float32")), split, n_top=2)  # pyright: ignore
     assert ranking.ranks.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(("weights", "batches"), [("float32", [3]), ("int8", [1, 1, 1])])
+def test_int8_encoders_see_one_user_a_call(weights: str, batches: list[int]):
+    engine = FakeEngine(weights)
+    split = Split([np.array([0]), np.array([0]), np.array([1])], np.array([2, 2, 2]), np.arange(3))
+    ranking = evaluate_ranks(EngineScorer(engine), split, n_top=2)  # pyright: ignore
+    assert ranking.ranks.tolist() == [1, 1, 1]
+    assert engine.batches == batches
 
 
 def test_wrong_shape_of_scores_is_named():
