@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from ...runtime.errors import InputError
 from ...runtime.item_ids import ItemIds
 from ..checkpoint import Checkpoint, read_checkpoint
-from . import recbole_sasrec, s3rec
+from . import native, recbole_sasrec, s3rec
 from .teacher import Layout, LoadOptions, Teacher
 
 if TYPE_CHECKING:
     from ...benchmarks.interactions import Interactions
 
-LAYOUTS: tuple[Layout, ...] = (s3rec.LAYOUT, recbole_sasrec.LAYOUT)
+LAYOUTS: tuple[Layout, ...] = (native.LAYOUT, s3rec.LAYOUT, recbole_sasrec.LAYOUT)
 
 
 def load_teacher(

@@ -102,18 +102,21 @@ def read_post_norm_sasrec(
             f"{weights.path}: {naming.items} has {n_rows} rows; "
             f"expected items beside {rows_before + rows_after} for padding and masks"
         )
-    config = SASRecConfig(
-        n_items=n_rows - rows_before - rows_after,
-        width=width,
-        n_layers=len(numbers),
-        n_heads=facts.n_heads,
-        inner_widths=tuple(weights.size(keys[f"layers.{i}.dense_1.bias"], 0) for i in numbers),
-        max_length=weights.size(naming.positions, 0),
-        positions=facts.positions,
-        activation=facts.activation,
-        eps=facts.eps,
-        dropout=facts.dropout,
-    )
+    try:
+        config = SASRecConfig(
+            n_items=n_rows - rows_before - rows_after,
+            width=width,
+            n_layers=len(numbers),
+            n_heads=facts.n_heads,
+            inner_widths=tuple(weights.size(keys[f"layers.{i}.dense_1.bias"], 0) for i in numbers),
+            max_length=weights.size(naming.positions, 0),
+            positions=facts.positions,
+            activation=facts.activation,
+            eps=facts.eps,
+            dropout=facts.dropout,
+        )
+    except ValueError as error:
+        raise InputError(f"{weights.path}: {error}") from error
     with torch.device("meta"):  # shapes only: no size in the file is allocated before it is checked
         model = SASRec(config)
     state = {}

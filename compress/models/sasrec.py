@@ -75,6 +75,8 @@ class SASRecConfig:
             )
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"SASRecConfig: dropout {self.dropout}; expected 0 <= dropout < 1")
+        if not 0.0 <= self.eps < 1.0:
+            raise ValueError(f"SASRecConfig: eps {self.eps}; expected 0 <= eps < 1")
         for name in ("n_items", "width", "n_layers", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"SASRecConfig: {name} {getattr(self, name)}; expected at least 1")

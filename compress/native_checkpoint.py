@@ -1,0 +1,136 @@
+"""pocketrec's own checkpoint: a safetensors file with everything that loading needs, and nothing that runs.
+
+Tensors are the model's parameters under their own names, float32. The metadata (strings, as safetensors has it) are:
+
+    format          "pocketrec-checkpoint"
+    format_version  "1"
+    architecture    a name in `ARCHITECTURES`
+    config          JSON: the fields of the architecture's config
+    item_ids        JSON: {"first": 1, "count": N} for consecutive integers, else {"ids": [...]} in the order of rows
+    training        JSON: whatever the trainer wants remembered (data, seed, metrics)
+
+Not promised: that a newer pocketrec's files open in an older one; they are refused by their version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..runtime.atomic_file import write_atomically
+from ..runtime.errors import InputError
+from ..runtime.item_ids import ItemIds
+from .checkpoint import Checkpoint
+from .models.protocol import SequenceModel
+from .models.sasrec import SASRec, SASRecConfig
+
+FORMAT = "pocketrec-checkpoint"
+FORMAT_VERSION = 1
+ARCHITECTURES: dict[str, tuple[type[SASRec], type[SASRecConfig]]] = {"sasrec": (SASRec, SASRecConfig)}
+
+
+def save_checkpoint(
+    path: str | PathLike[str],
+    model: SequenceModel,
+    item_ids: ItemIds,
+    *,
+    training: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+) -> int:
+    """Writes the model, atomically; returns the file's size in bytes. `load_teacher` reads it.
+
+    Raises:
+        InputError: the model is of no architecture in `ARCHITECTURES`, or has another number of items than ids.
+        OSError: the path cannot be written.
+    """
+    from safetensors.torch import save
+
+    architecture = next((name for name, (kind, _) in ARCHITECTURES.items() if type(model) is kind), None)
+    if architecture is None or not isinstance(model, torch.nn.Module):
+        raise InputError(
+            f"{type(model).__name__}: cannot be saved; expected one of {', '.join(ARCHITECTURES)}"
+        )
+    if len(item_ids) != len(model.item_table):
+        raise InputError(
+            f"{path}: {len(item_ids)} item ids for {len(model.item_table)} items; expected one for each"
+        )
+    if item_ids.kind == "range":
+        ids = {"first": item_ids.ids([0])[0], "count": len(item_ids)}
+    else:
+        ids = {"ids": item_ids.ids(range(len(item_ids)))}
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "architecture": architecture,
+        "config": json.dumps(dataclasses.asdict(model.config)),
+        "item_ids": json.dumps(ids),
+        "training": json.dumps(dict(training or {})),
+    }
+    tensors = {
+        name: t.detach().to("cpu", torch.float32).contiguous() for name, t in model.state_dict().items()
+    }
+    return write_atomically(Path(path), [save(tensors, metadata)], overwrite=overwrite)
+
+
+def config_and_ids(checkpoint: Checkpoint) -> tuple[type[SASRec], SASRecConfig, ItemIds]:
+    """What the metadata say; the config's sizes are not compared with the tensors yet, the ids' number is.
+
+    Raises:
+        InputError: the metadata are missing, of a newer version, or make no sense.
+    """
+    path, metadata = checkpoint.path, checkpoint.metadata
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: pocketrec's tensors without its metadata; save it with pocketrec again")
+    version = metadata.get("format_version", "")
+    if version != str(FORMAT_VERSION):
+        raise InputError(
+            f"{path}: checkpoint format {version!r:.20}, this pocketrec reads {FORMAT_VERSION}; upgrade pocketrec"
+        )
+    architecture = ARCHITECTURES.get(metadata.get("architecture", ""))
+    if architecture is None:
+        raise InputError(
+            f"{path}: architecture {metadata.get('architecture')!r:.60}; expected one of {', '.join(ARCHITECTURES)}"
+        )
+    model_class, config_class = architecture
+    fields = _json(checkpoint, "config")
+    unknown = sorted(fields.keys() - {f.name for f in dataclasses.fields(config_class)})
+    if unknown:
+        raise InputError(
+            f"{path}: config has an unknown field {unknown[0]!r:.60}; is it from a newer pocketrec?"
+        )
+    if fields.get("n_layers", 0) not in range(1, len(checkpoint.tensors) + 1):
+        raise InputError(
+            f"{path}: config says {fields.get('n_layers')!r:.20} layers in {len(checkpoint.tensors)} tensors"
+        )
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    try:
+        config = config_class(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: config: {error}") from error
+    ids = _json(checkpoint, "item_ids")
+    match ids:
+        case {"first": int(first), "count": int(count)} if 1 <= count == config.n_items:
+            return model_class, config, ItemIds.from_sequence(range(first, first + count))
+        case {"ids": list(listed)} if len(listed) == config.n_items:
+            return model_class, config, ItemIds.from_sequence(listed)
+        case _:
+            raise InputError(
+                f"{path}: item ids do not number the {config.n_items} items; save it with pocketrec again"
+            )
+
+
+def _json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(checkpoint.metadata.get(name, ""))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"{checkpoint.path}: its metadata have no {name}; save it with pocketrec again")
+    return value
