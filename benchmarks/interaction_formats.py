@@ -116,8 +116,8 @@ def _detect(path: Path, head: list[str], names: ColumnNames) -> str:
     if delimiter == "\t" and any(" " in field.strip() for field in first.split("\t")) and same_count:
         return "delimited"  # names of several words
     fields = first.split()
-    numbers_below = len(head) > 1 and all(map(_is_number, head[1].split()))
-    if len(fields) > 1 and numbers_below and not any(map(_is_number, fields)):
+    numbers_below = len(head) > 1 and all(_is_number(field) for line in head[1:] for field in line.split())
+    if len(set(fields)) == len(fields) > 1 and numbers_below and not any(map(_is_number, fields)):
         return "delimited"  # a header with names that we do not know: find_columns says so
     return "whitespace"
 
@@ -188,8 +188,8 @@ def _lines_or_pairs(path: Path, n_tokens: np.ndarray, n_users: int, places: np.n
     if (n_tokens == 2).all():
         return "pairs"
     if n_users < len(n_tokens):  # several lines a user: events, not sequences
-        if (n_tokens == 2).mean() > 0.5:
-            return "pairs"  # a ragged one: the caller names the line
+        if (n_tokens == 2).mean() > 0.9:
+            return "pairs"  # with a ragged line, which the caller names
         if n_tokens[0] > 2 and (n_tokens == n_tokens[0]).all() and 2 * n_users <= len(n_tokens):
             raise InputError(
                 f"{path}:{places[0]}: {n_tokens[0]} columns and no header; add a first line that names them,"
@@ -241,23 +241,29 @@ def _read_rows(
         raise InputError(
             f"{path}:{rows['place'][at]}: {n_fields[at]} fields, expected {n_columns} as in the header"
         )
-    roles = sorted(columns, key=columns.__getitem__)
+    names = [
+        f"c{i}" for i in range(n_columns)
+    ]  # our own header: polars 1 and 2 number nameless columns differently
     frame = pl.read_csv(
-        io.BytesIO(rows["text"].str.join("\n").item().encode()),
-        has_header=False,
+        io.BytesIO("\n".join([delimiter.join(names), rows["text"].str.join("\n").item()]).encode()),
         separator=delimiter,
         quote_char='"' if quoted else None,
-        columns=[columns[role] for role in roles],
-        new_columns=roles,
+        columns=[names[i] for i in sorted(set(columns.values()))],
         infer_schema=False,
     )
     if frame.height != rows.height:
         raise InputError(f"{path}: {rows.height} rows of text read as {frame.height}; check the quotes")
+    frame = frame.select(pl.col(names[i]).alias(role) for role, i in columns.items())
+    if quoted:
+        frame = frame.with_columns(pl.all().str.replace_all(_LINE_BREAK_IN_QUOTES, "\n", literal=True))
     return frame.with_columns(pl.all().str.strip_chars(), place=rows["place"])
 
 
 def _join_quoted_breaks(path: Path, rows: pl.DataFrame) -> pl.DataFrame:
-    """Make one line of each row whose quoted field holds line breaks; `place` is the row's first line."""
+    """Make one line of each row whose quoted field holds line breaks; `place` is the row's first line.
+
+    Blank lines are gone by now, also those inside quotes; no id has one.
+    """
     odd = rows["text"].str.count_matches('"', literal=True).to_numpy() % 2
     if not odd.any():
         return rows
