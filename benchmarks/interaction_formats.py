@@ -230,7 +230,8 @@ def _read_rows(
     rows = lines.slice(1)
     if rows.is_empty():
         raise InputError(f"{path}: a header and no rows; expected interactions")
-    quoted = rows["text"].str.contains('"', literal=True).any()
+    # In tab- and space-separated files a quote is a letter like any other (5" screen); they have no way to escape.
+    quoted = delimiter in ",;|" and bool(rows["text"].str.contains('"', literal=True).any())
     if quoted:
         rows = _join_quoted_breaks(path, rows)
     fields = rows["text"].str.replace_all(r'"[^"]*"', "") if quoted else rows["text"]
@@ -256,6 +257,8 @@ def _read_rows(
     frame = frame.select(pl.col(names[i]).alias(role) for role, i in columns.items())
     if quoted:
         frame = frame.with_columns(pl.all().str.replace_all(_LINE_BREAK_IN_QUOTES, "\n", literal=True))
+    else:
+        frame = frame.with_columns(pl.all().str.replace(r'^"(.*)"$', "${1}"))
     return frame.with_columns(pl.all().str.strip_chars(), place=rows["place"])
 
 
