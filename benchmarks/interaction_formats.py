@@ -103,6 +103,10 @@ def _decode(path: Path, raw: bytes) -> str:
 
 def _detect(path: Path, head: list[str], names: ColumnNames) -> str:
     first = head[0]
+    if first.lstrip()[0] in "{[":
+        raise InputError(
+            f"{path}: JSON; expected a table or lines of `user item ...`, convert it to CSV or Parquet"
+        )
     if "\t" in first and all(_RECBOLE_FIELD.fullmatch(f.strip()) for f in first.split("\t")):
         return "recbole"
     if names.given() or knows_a_column(_header_fields(first, _delimiter(first)), names):

@@ -220,6 +220,7 @@ def test_a_user_on_two_lines_goes_on(write: Write) -> None:
         (b"1 2\n1 \x00\n", r"log\.txt:2: a zero byte; the file is binary"),
         (b"\x1f\x8b\x08", r"log\.txt: a compressed file; unpack it first"),
         (b"PAR1 and so on", r"log\.txt: not a whole Parquet file"),
+        ('{"reviewerID": "A", "asin": "B"}\n', r"log\.txt: JSON; expected a table"),
         ("1\n2\n", r"log\.txt:1: one column; expected `user item`"),
         ("1 2\n" * 10 + "\n1 3 4\n1 5\n", r"log\.txt:12: 3 fields, expected 2"),
         ("1 2\n" * 10 + "1\n1 5\n", r"log\.txt:11: 1 fields, expected 2"),
