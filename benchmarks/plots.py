@@ -1,0 +1,196 @@
+"""The report's two plots, as inline SVG: text stays text, colours are CSS variables, so both themes and print work.
+
+Drawn at the width of a phone (`WIDTH`) and scaled up on wider screens, so that labels can be read
+everywhere. Bars and intervals are not drawn here: they are HTML in the template, where text keeps its size
+by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from .number_format import bytes_text, metric_text, ms_text
+
+WIDTH, HEIGHT = 460, 300
+LEFT, RIGHT, TOP, BOTTOM = 52, 16, 30, 46
+CHARACTER = 8.6
+"""Mean width of a character at the labels' size: to keep labels apart without measuring text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One system in the plot of size against accuracy."""
+
+    label: str
+    colour: str
+    """A CSS colour, such as var(--s1)."""
+    size_bytes: float
+    value: float
+    low: float
+    high: float
+
+
+def size_against_accuracy(points: Sequence[Point], popularity: float, metric: str) -> Markup:
+    """Systems by bytes (logarithmic) and by accuracy (from zero, with intervals); popularity as a line."""
+    sizes = [point.size_bytes for point in points]
+    x = _Scale(min(sizes) / 1.6, max(sizes) * 1.6, LEFT, WIDTH - RIGHT, logarithmic=True)
+    highest = max([popularity, *(point.high for point in points)])
+    y = _Scale(0.0, highest * 1.15 or 1.0, HEIGHT - BOTTOM, TOP)
+    drawn = [*_frame(x, y, bytes_tick, lambda value: f"{value:.2f}", "deployed bytes", metric)]
+    line = y(popularity)
+    drawn.append(f'<line class="dash" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{line:.1f}" y2="{line:.1f}"/>')
+    drawn.append(_text(LEFT + 6, line - 6, f"popularity {metric_text(popularity)}", "muted"))
+    taken: list[tuple[float, float, float, float]] = []
+    for point in points:
+        left, top = x(point.size_bytes), y(point.value)
+        taken.append((left - 7, y(point.high), left + 7, y(point.low)))
+        drawn.append(
+            f'<g style="stroke:{escape(point.colour)}" stroke-width="2" stroke-linecap="round">'
+            f'<line x1="{left:.1f}" x2="{left:.1f}" y1="{y(point.low):.1f}" y2="{y(point.high):.1f}"/>'
+            f'<circle cx="{left:.1f}" cy="{top:.1f}" r="5.5" style="fill:{escape(point.colour)};stroke:var(--card)"/>'
+            f"<title>{escape(point.label)}: {bytes_text(point.size_bytes)}, {metric_text(point.value)}</title></g>"
+        )
+    drawn += [
+        _label(point, x(point.size_bytes), y(point.low), y(point.high), taken)
+        for point in sorted(points, key=lambda point: point.size_bytes)
+    ]
+    return _svg(drawn, f"{metric} against deployed bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The distribution of one system's calls."""
+
+    label: str
+    colour: str
+    percentiles_ms: Sequence[float]
+    """101 values, of 0% to 100%."""
+
+
+def cumulative_latency(curves: Sequence[Curve], title: str) -> Markup:
+    """Share of calls that were answered within a time (logarithmic); drawn up to the 99th percentile."""
+    lowest = min(curve.percentiles_ms[0] for curve in curves)
+    highest = max(curve.percentiles_ms[99] for curve in curves)
+    x = _Scale(lowest * 0.9, highest * 1.1, LEFT, WIDTH - RIGHT, logarithmic=True)
+    y = _Scale(0.0, 1.0, HEIGHT - BOTTOM, TOP)
+    drawn = [*_frame(x, y, ms_tick, lambda value: f"{value:.0%}", title, "calls answered")]
+    for curve in curves:
+        places = " ".join(f"{x(ms):.1f},{y(n / 100):.1f}" for n, ms in enumerate(curve.percentiles_ms[:100]))
+        half = curve.percentiles_ms[50]
+        drawn.append(
+            f'<g style="stroke:{escape(curve.colour)}" fill="none" stroke-width="2.2" stroke-linejoin="round">'
+            f'<polyline points="{places}"/>'
+            f'<circle cx="{x(half):.1f}" cy="{y(0.5):.1f}" r="4" style="fill:{escape(curve.colour)}"/>'
+            f"<title>{escape(curve.label)}: half of the calls within {ms_text(half)}</title></g>"
+        )
+    return _svg(drawn, title)
+
+
+def ms_tick(value: float) -> str:
+    """A round number of milliseconds.
+
+    >>> ms_tick(0.05), ms_tick(0.2), ms_tick(10.0)
+    ('50 µs', '0.2 ms', '10 ms')
+    """
+    return f"{value * 1000:g} µs" if value < 0.1 else f"{value:g} ms"
+
+
+def bytes_tick(value: float) -> str:
+    """A round number of bytes.
+
+    >>> bytes_tick(200e3), bytes_tick(2e6)
+    ('200 kB', '2 MB')
+    """
+    unit, size = next(
+        (unit, size) for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)) if value >= size
+    )
+    return f"{value / size:g} {unit}"
+
+
+class _Scale:
+    """From values to pixels."""
+
+    def __init__(self, low: float, high: float, first: float, last: float, *, logarithmic: bool = False):
+        self._to = math.log10 if logarithmic else float
+        self.logarithmic, self.low, self.high, self.first, self.last = logarithmic, low, high, first, last
+
+    def __call__(self, value: float) -> float:
+        place = (self._to(value) - self._to(self.low)) / (self._to(self.high) - self._to(self.low))
+        return self.first + place * (self.last - self.first)
+
+    def ticks(self) -> list[float]:
+        """Round values: steps of 1, 2 or 5, or in a logarithmic scale 1, 2 and 5 of each decade."""
+        if self.logarithmic:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            span = math.log10(self.high / self.low)
+            digits = (1, 2, 5) if span < 2 else (1,)
+            if span < 0.5:
+                digits = (1, 1.5, 2, 3, 4, 5, 6, 8)
+            ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        else:
+            rough = (self.high - self.low) / 4
+            power = 10.0 ** math.floor(math.log10(rough))
+            step = next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= rough * 0.999)
+            ticks = [step * n for n in range(math.floor(self.high / step) + 1)]
+        return [tick for tick in ticks if self.low <= tick <= self.high * 1.0001]
+
+
+Show = Callable[[float], str]
+
+
+def _frame(x: _Scale, y: _Scale, show_x: Show, show_y: Show, title_x: str, title_y: str) -> list[str]:
+    drawn = []
+    for tick in y.ticks():
+        place = y(tick)
+        drawn.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>'
+        )
+        drawn.append(_text(LEFT - 8, place + 4, show_y(tick), "muted", "end"))
+    for tick in x.ticks():
+        place, bottom = x(tick), HEIGHT - BOTTOM
+        drawn.append(
+            f'<line class="tick" x1="{place:.1f}" x2="{place:.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
+        )
+        drawn.append(_text(place, bottom + 17, show_x(tick), "muted", "middle"))
+    drawn.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, title_x, "muted", "middle"))
+    drawn.append(_text(4, 12, title_y, "muted"))
+    return drawn
+
+
+def _label(
+    point: Point, left: float, bottom: float, top: float, taken: list[tuple[float, float, float, float]]
+) -> str:
+    """The name of a point, at the first place around it that is free; `taken` learns of it."""
+    width = CHARACTER * len(point.label)
+    centred = min(max(left, LEFT + width / 2 + 2), WIDTH - RIGHT - width / 2)
+    places = [(centred, top - 7), (centred, bottom + 16), (centred, top - 23), (centred, bottom + 32)]
+    places += [(centred, top - 39), (centred, bottom + 48)]
+    boxes = [(at - width / 2, line - 11, at + width / 2, line + 3) for at, line in places]
+    free = [
+        n for n, box in enumerate(boxes) if box[1] > TOP and not any(_overlap(box, other) for other in taken)
+    ]
+    best = free[0] if free else 0
+    taken.append(boxes[best])
+    at, line = places[best]
+    colour = f' style="fill:{escape(point.colour)}"'
+    return f'<text class="name" x="{at:.1f}" y="{line:.1f}" text-anchor="middle"{colour}>{escape(point.label)}</text>'
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _svg(drawn: Sequence[str], title: str) -> Markup:
+    body = "".join(drawn)
+    return Markup(
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}"'
+        f' xmlns="http://www.w3.org/2000/svg">{body}</svg>'
+    )

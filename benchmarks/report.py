@@ -1,0 +1,264 @@
+"""The report: one HTML page that needs nothing else, drawn from the results object alone.
+
+`render_report(results) -> str`. Every figure on the page is a `<data value="...">` whose value is the very
+number of the results object (docs/results-schema.md), and the object itself is embedded as JSON (`<script
+id="results">`), so that whoever has the page has the data. No network, no fonts of others, no script that
+runs; light, dark and print.
+
+Text may come from a bundle's manifest, and a bundle may come from anyone: the template escapes everything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from .number_format import FORMATS, interval_text
+from .plots import Curve, Point, cumulative_latency, ms_tick, size_against_accuracy
+
+Json = Mapping[str, Any]
+
+HEADLINE_METRIC = "ndcg@10"
+HEADLINE_CANDIDATES = 100
+N_COLOURS = 6
+"""Colours for bundles in the page's style; the teacher has one of its own."""
+METRIC_TITLES = {"hr": "HR", "ndcg": "NDCG", "mrr": "MRR"}
+
+
+def render_report(results: Json) -> str:
+    """The page for a results object of `bench.run_bench`."""
+    colours = _colours(results["systems"])
+    rerank = _rerank_rows(results)
+    return _template().render(
+        results=results,
+        systems=results["systems"],
+        shown=_shown(results),
+        colours=colours,
+        rerank={row["system"]: row for row in rerank},
+        headline=headline(results),
+        scatter=_scatter(results, colours),
+        curves=_curves(rerank, colours),
+        spreads=_spreads(results["latency"], results["settings"]["threads"][0]),
+        latency=_by_operation(results["latency"]),
+        kept=_kept(results),
+        steps={system["name"]: _waterfall(system) for system in results["systems"] if system["steps"]},
+        cutoff_names=list(results["popularity"]["metrics"]),
+        part_names=sorted({part["name"] for system in results["systems"] for part in system["parts"]}),
+        embedded=Markup(json.dumps(results, allow_nan=False).replace("<", "\\u003c")),
+    )
+
+
+def write_report(results: Json, path: Path) -> None:
+    """`render_report` into a file."""
+    path.write_text(render_report(results), encoding="utf-8")
+
+
+def headline(results: Json) -> dict[str, Any]:
+    """The figures at the top of the page: those of the first bundle that is not the reference.
+
+    Where nothing was measured beside it, what compression recorded in the manifest stands in, and
+    `recorded` says so.
+    """
+    system = _shown(results)
+    comparison = results["comparisons"].get(system["name"])
+    kept = (
+        comparison["accuracy"]["metrics"][HEADLINE_METRIC]["ratio"] if comparison else recorded_ratio(system)
+    )
+    rows = {row["system"]: row for row in _rerank_rows(results)}
+    size = {
+        "ratio": system["checkpoint_ratio"],
+        "from": system["checkpoint_bytes"],
+        "what": "checkpoint weights",
+    }
+    if system["checkpoint_ratio"] is None and comparison:
+        reference = next(entry for entry in results["systems"] if entry["name"] == results["reference"])
+        size = {"ratio": comparison["size_ratio"], "from": reference["size_bytes"], "what": reference["name"]}
+    return {
+        "system": system,
+        "size": size,
+        "kept": kept,
+        "recorded": comparison is None and kept is not None,
+        "metric": system["accuracy"]["metrics"][HEADLINE_METRIC],
+        "rerank": rows.get(system["name"]),
+        "rerank_reference": rows.get(results["reference"]),
+        "memory": system["memory"]["rerank"],
+    }
+
+
+def recorded_ratio(system: Json) -> Json | None:
+    """The share of the teacher's NDCG@10 that compression measured and recorded, where it did."""
+    found: Any = system["recorded"]
+    for key in ("kept", "metrics", HEADLINE_METRIC, "ratio"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) and {"value", "low", "high"} <= set(found) else None
+
+
+def metric_title(name: str) -> str:
+    """`NDCG@10` for "ndcg@10"."""
+    metric, _, k = name.partition("@")
+    return f"{METRIC_TITLES.get(metric, metric)}@{k}"
+
+
+def operation_title(operation: str, size: int | None) -> str:
+    """`rerank 100`, `recommend 10`, `load`."""
+    return f"{operation} {size}" if size else operation
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """The leaves of nested objects, as (dotted name, value); None is left out.
+
+    >>> flatten({"prune": {"keep_ratio": 0.5, "seed": None}, "bits": 4})
+    [('prune.keep_ratio', 0.5), ('bits', 4)]
+    """
+    if isinstance(value, Mapping):
+        inner = [flatten(child, f"{prefix}.{name}" if prefix else str(name)) for name, child in value.items()]
+        return [leaf for leaves in inner for leaf in leaves]
+    if isinstance(value, list):
+        value = ", ".join(str(entry) for entry in value)
+    return [] if value is None else [(prefix, value)]
+
+
+def _shown(results: Json) -> Json:
+    others = [system for system in results["systems"] if system["name"] != results["reference"]]
+    return (others or results["systems"])[0]
+
+
+def _colours(systems: Sequence[Json]) -> dict[str, str]:
+    bundles = [system["name"] for system in systems if system["role"] != "teacher"]
+    colours = {system["name"]: "var(--teacher)" for system in systems}
+    return colours | {name: f"var(--s{n % N_COLOURS + 1})" for n, name in enumerate(bundles)}
+
+
+def _rerank_rows(results: Json) -> list[Json]:
+    """Reranking the headline's number of candidates (else the smallest measured) on the first number of threads."""
+    threads = results["settings"]["threads"][0]
+    rows = [row for row in results["latency"] if row["operation"] == "rerank" and row["threads"] == threads]
+    sizes = {row["size"] for row in rows}
+    size = HEADLINE_CANDIDATES if HEADLINE_CANDIDATES in sizes else min(sizes, default=None)
+    return [row for row in rows if row["size"] == size]
+
+
+def _scatter(results: Json, colours: Mapping[str, str]) -> Markup:
+    points = []
+    for system in results["systems"]:
+        metric = system["accuracy"]["metrics"][HEADLINE_METRIC]
+        name = system["name"]
+        points.append(
+            Point(name, colours[name], system["size_bytes"], metric["value"], metric["low"], metric["high"])
+        )
+    popularity = results["popularity"]["metrics"][HEADLINE_METRIC]["value"]
+    return size_against_accuracy(points, popularity, metric_title(HEADLINE_METRIC))
+
+
+def _curves(rows: Sequence[Json], colours: Mapping[str, str]) -> Markup | None:
+    if not rows:
+        return None
+    title = f"time of {operation_title(rows[0]['operation'], rows[0]['size'])} candidates"
+    curves = [Curve(row["system"], colours[row["system"]], row["percentiles_ms"]) for row in rows]
+    return cumulative_latency(curves, title)
+
+
+def _by_operation(rows: Sequence[Json]) -> list[tuple[str, list[Json]]]:
+    """Rows under one title for each operation and number of threads, in measured order."""
+    groups: dict[str, list[Json]] = {}
+    for row in rows:
+        groups.setdefault(operation_title(row["operation"], row["size"]), []).append(row)
+    return list(groups.items())
+
+
+def _spreads(rows: Sequence[Json], threads: int) -> dict[str, Any]:
+    """Where the 5th, 25th, 50th, 75th and 95th percentiles lie on one logarithmic axis, in percent of its width."""
+    rows = [row for row in rows if row["threads"] == threads]
+    low = math.log10(min(row["percentiles_ms"][5] for row in rows)) - 0.08
+    high = math.log10(max(row["percentiles_ms"][95] for row in rows)) + 0.08
+
+    def place(ms: float) -> float:
+        return round(100 * (math.log10(ms) - low) / (high - low), 2)
+
+    decades = [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
+    groups = [
+        (title, [(row, {n: place(row["percentiles_ms"][n]) for n in (5, 25, 50, 75, 95)}) for row in group])
+        for title, group in _by_operation(rows)
+    ]
+    return {"groups": groups, "ticks": [(place(ms), ms_tick(ms)) for ms in decades], "threads": threads}
+
+
+def _kept(results: Json) -> dict[str, Any] | None:
+    """The share kept of every metric by every bundle, and where it lies on one common axis, in percent of its width."""
+    if not results["comparisons"]:
+        return None
+    found = {name: entry["accuracy"]["metrics"] for name, entry in results["comparisons"].items()}
+    ratios = [metric["ratio"] for metrics in found.values() for metric in metrics.values()]
+    ends = [ratio[end] for ratio in ratios for end in ("low", "high") if ratio[end] is not None] or [1.0]
+    low, high = min(0.985, *ends) - 0.005, max(1.005, *ends) + 0.005
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else round(100 * (value - low) / (high - low), 2)
+
+    rows = []
+    for metric in results["popularity"]["metrics"]:
+        of = {name: metrics[metric]["ratio"] for name, metrics in found.items()}
+        places = {name: {end: place(ratio[end]) for end in ratio} for name, ratio in of.items()}
+        rows.append((metric, of, places))
+    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1e9) if (high - low) / step <= 8)
+    shares = [1.0 + step * n for n in range(math.ceil((low - 1) / step), math.floor((high - 1) / step) + 1)]
+    return {"rows": rows, "one": place(1.0), "ticks": [(place(share), f"{share:.0%}") for share in shares]}
+
+
+def _waterfall(system: Json) -> list[dict[str, Any]]:
+    """Each step, with the width of its bars and the place of its NDCG@10, in percent."""
+    steps = [
+        step
+        for step in system["steps"]
+        if step.get("before", {}).get("bytes") and step.get("after", {}).get("bytes")
+    ]
+    if not steps:
+        return []
+    widest = max(step[side]["bytes"] for step in steps for side in ("before", "after"))
+    values = [step[side].get("ndcg10") for step in steps for side in ("before", "after")]
+    known = [value for value in values if value is not None] or [0.0]
+    margin = 0.15 * (max(known) - min(known)) or 0.01
+    low, high = min(known) - margin, max(known) + margin
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else round(100 * (value - low) / (high - low), 2)
+
+    return [
+        {
+            "step": step,
+            "detail": flatten(step.get("detail") or {}),
+            "solid": round(100 * min(step["before"]["bytes"], step["after"]["bytes"]) / widest, 2),
+            "changed": round(100 * abs(step["before"]["bytes"] - step["after"]["bytes"]) / widest, 2),
+            "grew": step["after"]["bytes"] > step["before"]["bytes"],
+            "before_at": place(step["before"].get("ndcg10")),
+            "after_at": place(step["after"].get("ndcg10")),
+        }
+        for step in steps
+    ]
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__ or "pocketrec.benchmarks", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    ours = {"show": _show, "interval": interval_text, "metric_title": metric_title, "flatten": flatten}
+    environment.filters.update(ours)
+    return environment.get_template("report.html.jinja")
+
+
+def _show(value: float | None, kind: str) -> Markup:
+    """A figure with the number behind it."""
+    text = escape(FORMATS[kind](value))
+    return Markup(f'<data value="{escape(value)}">{text}</data>') if value is not None else text

@@ -1,0 +1,229 @@
+"""A results object like a real one: made by the real summaries, from invented ranks and times."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from pocketrec.benchmarks.accuracy import compare_rankings, describe_ranking
+from pocketrec.benchmarks.evaluate import Ranking
+from pocketrec.benchmarks.latency import Timing, compare, summarize
+
+N_USERS, N_ITEMS = 2000, 12101
+SIZES = {"teacher": 3_571_204, "beauty": 421_332, "beauty-tiny": 236_410}
+PARTS = {
+    "teacher": {
+        "encoder.onnx": 402_118,
+        "scorer.onnx": 611,
+        "item_table.values": 3_097_856,
+        "prior_user": 256,
+    },
+    "beauty": {"encoder.onnx": 21_540, "scorer.onnx": 902, "item_table.codes": 387_232, "prior_user": 256},
+    "beauty-tiny": {
+        "encoder.onnx": 12_332,
+        "scorer.onnx": 902,
+        "item_table.codes": 212_900,
+        "prior_user": 256,
+    },
+}
+# Median milliseconds of the teacher, and how many times faster the bundles are.
+MEDIANS = {
+    ("rerank", 50): (0.62, 2.2),
+    ("rerank", 100): (0.66, 2.1),
+    ("rerank", 500): (0.98, 1.7),
+    ("recommend", 10): (1.31, 2.9),
+    ("feedback", None): (0.041, 1.0),
+    ("encode", None): (0.49, 2.6),
+    ("load", None): (9.4, 1.9),
+}
+
+
+def make_results(
+    bundles: tuple[str, ...] = ("beauty", "beauty-tiny"), *, teacher: bool = True
+) -> dict[str, Any]:
+    """Results of `bundles`, beside a teacher or alone."""
+    names = [*(["teacher"] if teacher else []), *bundles]
+    reference = names[0] if len(names) > 1 else None
+    rankings = {name: _ranking(name) for name in ("teacher", *bundles, "popularity")}
+    return {
+        "schema_version": 1,
+        "created": "2026-05-04T10:11:12+00:00",
+        "command": "pocketrec bench beauty.pocket beauty-tiny.pocket --teacher teacher.pocket --data Beauty.txt",
+        "settings": {
+            "protocol": "leave-one-out",
+            "keep_repeats": False,
+            "device": "cpu",
+            "threads": [1, 2],
+            "latency_users": 400,
+            "timing": asdict(Timing()),
+            "k": 10,
+            "seed": 0,
+            "confidence": 0.95,
+        },
+        "data": {
+            "source": "Beauty.txt",
+            "sha256": "9f" * 32,
+            "users": 22_363,
+            "items": 12_101,
+            "interactions": 198_502,
+            "cleaned": {"missing_dropped": 0, "duplicates_dropped": 3, "unsorted_users": 0},
+            "users_evaluated": N_USERS,
+            "users_left_out": 12,
+            "repeated_targets": 0,
+        },
+        "reference": reference,
+        "systems": [_system(name, rankings[name]) for name in names],
+        "popularity": describe_ranking(rankings["popularity"]),
+        "comparisons": {
+            name: {
+                "reference": reference,
+                "size_ratio": SIZES[reference] / SIZES[name],
+                "accuracy": compare_rankings(rankings[name], rankings[reference]),
+            }
+            for name in names[1:]
+            if reference is not None
+        },
+        "latency": _latency(names, reference),
+        "memory_baseline_bytes": 47_800_000,
+        "machine": {
+            "cpu": "AMD EPYC 9R14",
+            "flags": ["avx2", "avx512f", "avx512_vnni"],
+            "cores": 2,
+            "logical_cpus": 2,
+            "governor": None,
+            "memory_bytes": 16_500_000_000,
+            "load_1min": 0.41,
+            "os": "Linux-6.8.0-x86_64-with-glibc2.39",
+            "machine": "x86_64",
+            "python": "3.12.4",
+            "versions": {"pocketrec": "0.1.0", "numpy": "2.2.0", "onnxruntime": "1.22.0"},
+            "providers": ["CPUExecutionProvider"],
+        },
+        "seconds": 131.7,
+    }
+
+
+def _ranking(name: str) -> Ranking:
+    rng = np.random.default_rng(7)
+    ranks = np.minimum(np.exp(rng.normal(6.4, 3.1, size=N_USERS)).astype(np.int64) + 1, N_ITEMS)
+    moves = np.random.default_rng(len(name))
+    match name:
+        case "teacher":
+            moved = ranks
+        case "popularity":
+            moved = np.minimum(np.where(moves.random(N_USERS) < 0.2, ranks, ranks * 40 + 9), N_ITEMS)
+        case _:
+            spread = {"beauty": 0.02, "beauty-tiny": 0.08}.get(name, 0.05)
+            shift = {"beauty": 0.001, "beauty-tiny": 0.03}.get(name, 0.01)
+            moved = np.maximum(1, np.rint(ranks * np.exp(moves.normal(shift, spread, N_USERS)))).astype(
+                np.int64
+            )
+    lists = moves.integers(0, N_ITEMS // (1 if name != "popularity" else 500), size=(N_USERS, 10))
+    return Ranking(moved, lists.astype(np.int32), N_ITEMS, 0, 3.2)
+
+
+def _system(name: str, ranking: Ranking) -> dict[str, Any]:
+    parts = [{"name": part, "bytes": size} for part, size in PARTS[name].items()]
+    parts.append({"name": "manifest", "bytes": SIZES[name] - sum(PARTS[name].values())})
+    compressed = name != "teacher"
+    bits = {"beauty": 4, "beauty-tiny": 2}.get(name, 32)
+    peak = {"teacher": (55_400_000, 63_100_000), "beauty": (50_900_000, 53_200_000)}.get(
+        name, (50_700_000, 52_800_000)
+    )
+    return {
+        "name": name,
+        "role": "bundle" if compressed else "teacher",
+        "file": f"{name}.pocket",
+        "fingerprint": "3c" * 32,
+        "size_bytes": SIZES[name],
+        "parts": parts,
+        "checkpoint_bytes": 3_512_576 if compressed else None,
+        "checkpoint_ratio": 3_512_576 / SIZES[name] if compressed else None,
+        "model": {
+            "architecture": "SASRec",
+            "layers": 2,
+            "heads": 2 if not compressed else 1,
+            "inner_width": 256,
+        },
+        "items": {"count": N_ITEMS, "ids": {"kind": "range", "first": 1, "count": N_ITEMS}},
+        "item_table": {"format": "rows", "bits": bits, "width": 64},
+        "encoder": {"weights": "int8" if compressed else "float32"},
+        "max_length": 50,
+        "recipe": {
+            "prune": {"keep_heads": 0.5, "keep_inner": 0.25},
+            "distill": {"temperature": 2.0, "epochs": 12},
+        }
+        if compressed
+        else None,
+        "provenance": {"source": "icsrec-sasrec-beauty.pt", "seed": 0, "versions": {"torch": "2.8.0"}},
+        "steps": _steps(name) if compressed else [],
+        "recorded": {},
+        "memory": {
+            "rerank": {"peak_bytes": peak[0], "added_bytes": peak[0] - 47_800_000},
+            "recommend": {"peak_bytes": peak[1], "added_bytes": peak[1] - 47_800_000},
+        },
+        "accuracy": describe_ranking(ranking),
+    }
+
+
+def _steps(name: str) -> list[dict[str, Any]]:
+    states = [
+        (3_512_576, 878_144, 0.0602, None, 0.0, {}),
+        (3_254_108, 813_527, 0.0513, "prune", 8.1, {"heads": "4 -> 2", "inner_width": "512 -> 128"}),
+        (
+            3_254_108,
+            813_527,
+            0.0607,
+            "distill",
+            184.0,
+            {"epochs": 12, "temperature": 2.0, "stopped_early": True},
+        ),
+        (SIZES[name] + 57_000, 813_527, 0.0601, "item table", 2.4, {"bits": 4, "format": "rows"}),
+        (SIZES[name], 813_527, 0.0600, "encoder int8", 0.9, {"per_channel": True}),
+    ]
+    steps = []
+    for before, after in pairwise(states):
+        steps.append(
+            {
+                "name": after[3],
+                "before": {"bytes": before[0], "parameters": before[1], "ndcg10": before[2]},
+                "after": {"bytes": after[0], "parameters": after[1], "ndcg10": after[2]},
+                "detail": after[5],
+                "seconds": after[4],
+            }
+        )
+    return steps
+
+
+def _latency(names: list[str], reference: str | None) -> list[dict[str, Any]]:
+    rows = []
+    for threads in (1, 2):
+        for (operation, size), (median, faster) in MEDIANS.items():
+            if operation == "load" and threads > 1:
+                continue
+            rng = np.random.default_rng(threads)
+            samples = {}
+            for n, name in enumerate(names):
+                base = (
+                    median
+                    / (1.0 if name == "teacher" else faster * (1 + 0.12 * n))
+                    / (1 + 0.1 * (threads - 1))
+                )
+                slow = rng.random(400) < 0.04
+                samples[name] = base * np.exp(rng.normal(0, 0.06, 400)) * np.where(slow, 1.8, 1.0)
+            for name in names:
+                speedup = None
+                if reference is not None and name != reference:
+                    speedup = compare(samples[name], samples[reference]).to_json()
+                of = {
+                    "operation": operation,
+                    "size": size,
+                    "threads": threads,
+                    "system": name,
+                    "device": "cpu",
+                }
+                rows.append({**of, **summarize(samples[name]), "speedup": speedup})
+    return rows
