@@ -25,6 +25,8 @@ STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "module")
 SETTINGS_KEYS = ("config", "hyper_parameters", "args", "hparams", "settings")
 MAX_SAFETENSORS_HEADER = 100_000_000
 """Bytes: the limit of the safetensors format itself."""
+MAX_NAME = 300
+"""Characters of a tensor's name."""
 MAX_SETTINGS = 10_000
 """Values: shared references could otherwise unfold without end."""
 
@@ -103,7 +105,7 @@ def _from_torch(path: Path, common: dict[str, Any]) -> Checkpoint:
         settings: dict[str, Any] = {}
         extra: tuple[str, ...] = ()
         if where is not None:
-            extra = tuple(str(key)[:80] for key in root if key != where)
+            extra = tuple(_label(key) for key in root if key != where)
             settings = next((s for key in SETTINGS_KEYS if (s := _settings(root.get(key)))), {})
     return Checkpoint(tensors=tensors, settings=settings, extra=extra, **common)
 
@@ -122,7 +124,7 @@ def _find_weights(path: Path, root: Any) -> tuple[Mapping[str, Any], str | None]
             return inside, key
     if any(isinstance(value, StoredTensor) for value in root.values()):
         return root, None
-    names = ", ".join(str(key)[:40] for key in list(root)[:5]) or "nothing"
+    names = ", ".join(map(_label, list(root)[:5])) or "nothing"
     raise InputError(f"{path}: no tensors, neither here ({names}) nor under {', '.join(STATE_DICT_KEYS)}")
 
 
@@ -145,18 +147,32 @@ def _module_weights(module: Inert, prefix: str = "", depth: int = 0) -> dict[str
 
 def _tensors(path: Path, weights: Mapping[str, Any], materialize: Materialize) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for name, value in weights.items():
+    for key, value in weights.items():
         if isinstance(value, StoredTensor):
-            tensors[str(name)] = materialize(str(name), value)
+            name = _name(path, key)
+            tensors[name] = materialize(name, value)
     if not tensors:
         raise InputError(f"{path}: no tensors in it; expected a state dict")
     return _without_prefix(tensors, "module.")  # nn.DataParallel's
+
+
+def _name(path: Path, key: Any) -> str:
+    """A tensor's name, which errors and notes print."""
+    if not isinstance(key, str) or not key.isprintable() or len(key) > MAX_NAME:
+        raise InputError(
+            f"{path}: a tensor is named {key!r:.80}; expected at most {MAX_NAME} printable characters"
+        )
+    return key
 
 
 def _without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     if all(name.startswith(prefix) for name in tensors):
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _label(key: Any) -> str:
+    return key if isinstance(key, str) and key.isprintable() and len(key) <= 40 else f"{key!r:.40}"
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -208,7 +224,7 @@ def _from_safetensors(path: Path, header_bytes: int, common: dict[str, Any]) -> 
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            tensors = {_name(path, name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: truncated or damaged safetensors ({str(error)[:120]})") from error
     if not tensors:

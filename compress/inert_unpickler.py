@@ -28,6 +28,10 @@ MAX_BYTES = 64 << 20
 """Of one pickle. RecBole's are 20 kB; a million item ids take 20 MB; weights lie outside the pickle."""
 MAX_OPCODES = 6_000_000
 """Of one pickle, about ten seconds of work: enough for two million item ids."""
+MAX_AXES = 8
+"""Of a tensor; convolutions have 5."""
+MAX_ELEMENTS = 1 << 40
+"""In each size of a tensor: what lies above is nonsense, whatever the file's own size says."""
 
 
 class MalformedPickleError(ValueError):
@@ -305,8 +309,10 @@ def _storage(persistent_id: Any) -> Storage:
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
     numbers = (offset, *shape, *stride)
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise MalformedPickleError("a tensor without storage, or with a size that is no natural number")
+    if not isinstance(storage, Storage) or not len(shape) == len(stride) <= MAX_AXES:
+        raise MalformedPickleError(f"a tensor without storage, or of more than {MAX_AXES} axes")
+    if not all(type(n) is int and 0 <= n < MAX_ELEMENTS for n in numbers):
+        raise MalformedPickleError("a tensor with a size that is no natural number")
     return StoredTensor(storage, offset, tuple(shape), tuple(stride))
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -114,15 +113,16 @@ def config_and_ids(checkpoint: Checkpoint) -> tuple[type[SASRec], SASRecConfig, 
         config = config_class(**arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: config: {error}") from error
-    ids = _json(checkpoint, "item_ids")
-    match ids:
-        case {"first": int(first), "count": int(count)} if 1 <= count == config.n_items:
+    table = checkpoint.tensors.get("item_table")
+    n_items = 0 if table is None or not table.dim() else len(table)
+    match _json(checkpoint, "item_ids"):
+        case {"first": int(first), "count": int(count)} if count == n_items > 0:
             return model_class, config, ItemIds.from_sequence(range(first, first + count))
-        case {"ids": list(listed)} if len(listed) == config.n_items:
+        case {"ids": list(listed)} if len(listed) == n_items > 0:
             return model_class, config, ItemIds.from_sequence(listed)
         case _:
             raise InputError(
-                f"{path}: item ids do not number the {config.n_items} items; save it with pocketrec again"
+                f"{path}: item ids do not number the {n_items} items; save it with pocketrec again"
             )
 
 

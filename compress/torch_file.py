@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.errors import InputError
-from .inert_unpickler import MAX_BYTES, MalformedPickleError, Storage, StoredTensor, unpickle
+from .inert_unpickler import MAX_BYTES, MAX_ELEMENTS, MalformedPickleError, Storage, StoredTensor, unpickle
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = (
@@ -43,6 +43,9 @@ DTYPES = {
     "BoolStorage": torch.bool,
 }
 
+# What zipfile and struct raise for bytes that make no sense.
+_DAMAGED = (zipfile.BadZipFile, EOFError, OSError, struct.error, UnicodeError, NotImplementedError)
+
 Materialize = Callable[[str, StoredTensor], Tensor]
 
 
@@ -60,8 +63,10 @@ def open_torch_file(path: Path) -> Generator[tuple[Any, Materialize], None, None
             else:
                 file.seek(len(LEGACY_MAGIC))
                 yield from _open_legacy(path, file)
-        except (zipfile.BadZipFile, EOFError, struct.error, NotImplementedError) as error:
-            raise InputError(f"{path}: truncated or damaged ({error}); copy or download it again") from error
+        except _DAMAGED as error:
+            raise InputError(
+                f"{path}: truncated or damaged ({error!s:.200}); copy or download it again"
+            ) from error
         except MalformedPickleError as error:
             raise InputError(f"{path}: {error}; copy or save it again") from error
 
@@ -81,15 +86,15 @@ def _open_zip(path: Path, file: BinaryIO) -> Generator[tuple[Any, Materialize], 
                 info = archive.getinfo(root + name)
             except KeyError:
                 raise InputError(
-                    f"{path}: {what} has no record {name}; the file is incomplete, save it again"
+                    f"{path}: {what} has no record {name!r:.60}; the file is incomplete, save it again"
                 ) from None
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
                 raise InputError(
-                    f"{path}: record {name} is compressed or encrypted, torch stores them plain; save it again"
+                    f"{path}: record {name!r:.60} is compressed or encrypted, torch stores them plain; save it again"
                 )
             if info.file_size > min(limit, file_bytes):
                 raise InputError(
-                    f"{path}: record {name} claims {info.file_size} bytes, expected at most {min(limit, file_bytes)}"
+                    f"{path}: record {name!r:.60} claims {info.file_size} bytes, expected at most {min(limit, file_bytes)}"
                 )
             return archive.read(info)
 
@@ -125,18 +130,18 @@ def _open_legacy(path: Path, file: BinaryIO) -> Generator[tuple[Any, Materialize
         file.seek(position)
         (n_elements,) = struct.unpack("<q", file.read(8))
         if n_elements != storages[key].n_elements:
-            raise _wrong_size(path, f"storage {key}", storages[key].n_elements, n_elements, "elements")
+            raise _wrong_size(path, f"storage {key!r:.40}", storages[key].n_elements, n_elements, "elements")
         starts[key] = position + 8
         position += 8 + n_elements * _dtype(path, storages[key]).itemsize
         if position > file_bytes:
             raise InputError(
-                f"{path}: storage {key} would end at byte {position} of {file_bytes}; the file is truncated"
+                f"{path}: storage {key!r:.40} would end at byte {position} of {file_bytes}; the file is truncated"
             )
 
     def read(name: str, storage: Storage, n_bytes: int) -> bytes:
         if storage.key not in starts:
             raise InputError(
-                f"{path}: {name} has no storage {storage.key}; the file is incomplete, save it again"
+                f"{path}: {name} has no storage {storage.key!r:.40}; the file is incomplete, save it again"
             )
         file.seek(starts[storage.key])
         return file.read(n_bytes)
@@ -158,6 +163,10 @@ def _materializer(path: Path, read: Callable[[str, Storage, int], bytes]) -> Mat
         if n_elements and max(reach, n_elements) > storage.n_elements:
             raise _wrong_size(path, name, max(reach, n_elements), storage.n_elements, "elements")
         if not n_elements:
+            if (
+                math.prod(max(n, 1) for n in stored.shape) >= MAX_ELEMENTS
+            ):  # torch multiplies them all the same
+                raise _wrong_size(path, name, MAX_ELEMENTS, 0, "elements")
             return torch.zeros(stored.shape, dtype=dtype)
         n_bytes = storage.n_elements * dtype.itemsize
         if storage.key not in read_storages:
@@ -175,7 +184,7 @@ def _dtype(path: Path, storage: Storage) -> torch.dtype:
     dtype = DTYPES.get(storage.dtype)
     if dtype is None:
         raise InputError(
-            f"{path}: storage {storage.key} is a {storage.dtype:.60}; expected one of {', '.join(DTYPES)}"
+            f"{path}: storage {storage.key!r:.40} is a {storage.dtype!r:.60}; expected one of {', '.join(DTYPES)}"
         )
     return dtype
 

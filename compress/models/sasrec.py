@@ -174,7 +174,8 @@ class SASRec(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         layers = nn.ModuleList(Layer(config, i) for i in range(config.n_layers))
         self.layers = cast(Sequence[Layer], layers)  # type checkers see a ModuleList of anything
-        self.reset_parameters_(seed)
+        if not self.item_table.is_meta:  # a loader wants the shapes only
+            self.reset_parameters_(seed)
 
     def reset_parameters_(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
