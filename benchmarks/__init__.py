@@ -1,0 +1,1 @@
+"""Data sets, protocols, ranking metrics, latency, memory and the report."""

@@ -1,0 +1,192 @@
+"""Distillation: a student learns to rank the whole catalogue as its teacher does.
+
+For a history h that ends at some event of a training sequence, with z the scores of the catalogue,
+
+    loss = soft_weight * T^2 * KL( softmax(z_teacher / T) || softmax(z_student / T) )
+         + (1 - soft_weight) * CE( softmax(z_student), true next item )
+
+(Hinton et al. 2015, arXiv:1503.02531, eq. 1 and section 2; whole-catalogue soft targets.) Items of the history are left
+out of both distributions, since they are masked when it ranks: no capacity is spent on them. The last prefix of a
+sequence has no next item that training may see, so it has the soft term alone.
+
+Each epoch takes every user's whole training sequence and `prefixes_per_user` random shorter ones, each ending at the
+position at which it will be asked: histories come without padding, grouped by length. After each epoch the student is
+measured on the validation item; the best epoch is kept, and `patience` epochs without a better one end it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .fake_quantize import RowQuantizer
+from .models.protocol import SequenceModel
+
+Progress = Callable[[int, int, str], object]
+"""Called with (done, total, text) as work goes on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DistillConfig:
+    """How the student learns."""
+
+    epochs: int = 12
+    """At most so many passes."""
+    patience: int = 3
+    """Epochs without a better validation NDCG@10 before it stops."""
+    temperature: float = 1.0
+    """T: above 1, the teacher's order among unlikely items counts for more."""
+    soft_weight: float = 0.8
+    """Share of the soft targets, 0 to 1; 0.8 is what the literature settles on for catalogues that fit."""
+    learning_rate: float = 1e-3
+    """Adam's, at the start; falls to a twentieth along a cosine."""
+    batch_size: int = 256
+    """Histories a step."""
+    prefixes_per_user: int = 2
+    """Random shorter histories of each user in an epoch, beside the whole one."""
+    mask_history: bool = True
+    """Leave items of the history out of both distributions; false where people come back to items."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.soft_weight <= 1:
+            raise ValueError(f"distill: soft_weight {self.soft_weight}, expected 0 to 1")
+        if min(self.epochs, self.patience, self.batch_size) < 1 or self.prefixes_per_user < 0:
+            raise ValueError(
+                "distill: epochs, patience and batch_size must be at least 1, prefixes_per_user at least 0"
+            )
+        if self.temperature <= 0 or self.learning_rate <= 0:
+            raise ValueError("distill: temperature and learning_rate must be positive")
+
+
+def distill(
+    student: SequenceModel,
+    teacher: SequenceModel,
+    sequences: Sequence[NDArray[np.int64]],
+    config: DistillConfig,
+    *,
+    bits: int | None,
+    validate: Callable[[SequenceModel], float],
+    seed: int,
+    progress: Progress = lambda done, total, text: None,
+) -> tuple[SequenceModel, dict[str, Any]]:
+    """Train a copy of `student` on training sequences of item rows, with its table rounded to `bits` bits in the loop.
+
+    Args:
+        validate: NDCG@10 on the validation item of a model as it would be deployed; higher is better.
+
+    Returns:
+        The best student (the untrained one, if no epoch was better) and what happened, epoch by epoch.
+    """
+    student = copy.deepcopy(student)
+    generator = np.random.default_rng(seed)
+    torch.manual_seed(seed)  # dropout, where the student has it, draws from torch's global generator
+    quantizer = RowQuantizer(student.item_table.shape[0], bits)
+    parameters = [p for p in student.parameters() if p.requires_grad]  # type: ignore[attr-defined]
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
+    n_users = sum(len(s) >= 1 for s in sequences)
+    steps_per_epoch = max(1, n_users * (1 + config.prefixes_per_user) // config.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer, config.epochs * steps_per_epoch, eta_min=config.learning_rate / 20
+    )
+    teacher_table = teacher.item_table.detach()
+    best, best_value, since = copy.deepcopy(student), validate(student), 0
+    history: list[dict[str, float]] = [{"epoch": 0, "validation_ndcg10": best_value}]
+    for epoch in range(1, config.epochs + 1):
+        began, total, n_steps = time.perf_counter(), 0.0, 0
+        student.train()  # type: ignore[attr-defined]
+        for rows, targets in prefix_batches(sequences, config, student.max_length, generator):
+            with torch.no_grad():
+                expected = teacher.encode(teacher_table[rows]) @ teacher_table.T
+            table = quantizer(student.item_table)
+            scores = student.encode(F.embedding(rows, table)) @ table.T
+            loss = distillation_loss(scores, expected, targets, rows if config.mask_history else None, config)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            if n_steps < steps_per_epoch:
+                schedule.step()
+            total, n_steps = total + loss.item(), n_steps + 1
+            progress(
+                (epoch - 1) * steps_per_epoch + min(n_steps, steps_per_epoch),
+                config.epochs * steps_per_epoch,
+                "distill",
+            )
+        student.eval()  # type: ignore[attr-defined]
+        value = validate(student)
+        history.append(
+            {
+                "epoch": epoch,
+                "loss": total / max(n_steps, 1),
+                "validation_ndcg10": value,
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        if value > best_value:
+            best, best_value, since = copy.deepcopy(student), value, 0
+        else:
+            since += 1
+            if since >= config.patience:
+                break
+    return best, {
+        "epochs": history,
+        "best_epoch": max(history, key=lambda e: e["validation_ndcg10"])["epoch"],
+    }
+
+
+def distillation_loss(
+    scores: Tensor, expected: Tensor, targets: Tensor, history: Tensor | None, config: DistillConfig
+) -> Tensor:
+    """The loss above; scores and expected (B, N), targets (B,) with -1 for none, history (B, n) rows or None."""
+    if history is not None:
+        scores = scores.scatter(1, history, -1e9)
+        expected = expected.scatter(1, history, -1e9)
+    temperature = config.temperature
+    soft = (expected / temperature).softmax(1)
+    student_log = (scores / temperature).log_softmax(1)
+    # the teacher's own entropy does not depend on the student: the cross-entropy has the same gradient as KL
+    kl = -(soft * student_log).sum(1).mean() * temperature**2
+    loss = config.soft_weight * kl
+    known = targets >= 0
+    if config.soft_weight < 1 and bool(known.any()):
+        hard = F.cross_entropy(scores[known], targets[known], reduction="sum") / len(targets)
+        loss = loss + (1 - config.soft_weight) * hard
+    return loss
+
+
+def prefix_batches(
+    sequences: Sequence[NDArray[np.int64]],
+    config: DistillConfig,
+    max_length: int,
+    generator: np.random.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of one epoch in random order: rows int64 (B, n), all of one length, and targets int64 (B,), -1 for none."""
+    users, ends = [], []
+    for user, sequence in enumerate(sequences):
+        if len(sequence) == 0:
+            continue
+        shorter = (
+            generator.integers(1, len(sequence), size=config.prefixes_per_user) if len(sequence) > 1 else []
+        )
+        for end in (len(sequence), *shorter):
+            users.append(user)
+            ends.append(int(end))
+    order = generator.permutation(len(users))
+    lengths = np.minimum(np.asarray(ends), max_length)[order]
+    batches = []
+    for length in np.unique(lengths):
+        group = order[lengths == length]
+        batches += [group[i : i + config.batch_size] for i in range(0, len(group), config.batch_size)]
+    for batch in generator.permutation(len(batches)):
+        chosen = batches[batch]
+        rows = [sequences[users[i]][max(0, ends[i] - max_length) : ends[i]] for i in chosen]
+        targets = [sequences[users[i]][ends[i]] if ends[i] < len(sequences[users[i]]) else -1 for i in chosen]
+        yield torch.from_numpy(np.stack(rows)), torch.as_tensor(targets, dtype=torch.int64)

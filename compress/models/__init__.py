@@ -1,0 +1,1 @@
+"""Sequence models as torch modules, one architecture a file."""

@@ -1,0 +1,55 @@
+"""What a compression step did: one record a step, for the command line, the manifest and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A model at one point of the road."""
+
+    size_bytes: int
+    """Deployed bytes, ids and manifest included, were the model exported as it is."""
+    parameters: int
+    """Numbers that the model is made of, at whatever width they are stored."""
+    ndcg10: float
+    """NDCG@10 on the validation item, full ranking."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"bytes": self.size_bytes, "parameters": self.parameters, "ndcg10": self.ndcg10}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """Before -> after of one step."""
+
+    name: str
+    before: Measure
+    after: Measure
+    detail: Mapping[str, Any]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "detail": dict(self.detail),
+            "seconds": round(self.seconds, 2),
+        }
+
+    def line(self) -> str:
+        """One line for people: `prune: 3,516,480 -> 3,320,000 B (1.06x), ...`."""
+        before, after = self.before, self.after
+        return (
+            f"{self.name:<9} {before.size_bytes:>11,} -> {after.size_bytes:>11,} B ({before.size_bytes / after.size_bytes:5.2f}x)   "
+            f"{before.parameters:>10,} -> {after.parameters:>10,} parameters   "
+            f"NDCG@10 {before.ndcg10:.4f} -> {after.ndcg10:.4f} ({_percent(after.ndcg10, before.ndcg10)})   {self.seconds:6.1f} s"
+        )
+
+
+def _percent(after: float, before: float) -> str:
+    return f"{(after / before - 1):+.1%}" if before > 0 else "n/a"

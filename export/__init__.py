@@ -1,0 +1,1 @@
+"""torch -> ONNX -> bundle, verified through the runtime that will run it."""

@@ -1,0 +1,154 @@
+"""Write a model as a bundle, and open it again through the runtime before anybody may use it.
+
+`export_bundle` writes the file and checks it: the engine that will run it on the device must agree with torch on real
+histories (`verify_bundle`). A caller exports to a draft beside its destination and `publish`es it once everything that
+it wants to measure is good, so that what carries the final name is complete and checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..runtime.bundle import write_bundle
+from ..runtime.engine import Engine
+from ..runtime.errors import GateError
+from ..runtime.item_ids import ItemIds
+from ..runtime.item_table import ItemTable, QuantizedRows
+from .encoder_graph import export_encoder
+from .encoder_int8 import quantize_encoder
+from .scorer_graph import scorer_graph, scoring_block
+
+FLOAT_TOLERANCE = 1e-4
+"""Largest difference of a float32 user vector, relative to the largest value of torch's: both sum in float32, in
+another order; a wrong graph is off by 1e-1 and more."""
+INT8_TOP_10_AGREEMENT = 0.7
+"""Least mean share of torch's top 10 that an int8 bundle finds again. Rounding reorders near ties (0.85 and more was
+seen on every real checkpoint, 0.75 on random weights); a broken kernel or a wrong scale gives under 0.3."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BundleContent:
+    """A model on its way into a bundle."""
+
+    name: str
+    encoder: nn.Module
+    """`forward`: float32 (B, n, D) item vectors -> (B, D) user vectors; D is the table's width."""
+    max_length: int
+    table: ItemTable
+    item_ids: ItemIds
+    prior_user: NDArray[np.float32]
+    """float32 (D,): the user vector of an empty history."""
+    int8_encoder: bool
+    manifest: Mapping[str, Any]
+    """What else the manifest says: model, recipe, steps, metrics, provenance."""
+
+
+def export_bundle(
+    path: str | os.PathLike[str],
+    content: BundleContent,
+    histories: Sequence[NDArray[np.int64]],
+    *,
+    overwrite: bool = False,
+) -> int:
+    """Write `content` to `path` and verify it on `histories` (item rows, oldest first); returns its size in bytes.
+
+    Raises:
+        GateError: the runtime does not agree with torch; the file is removed.
+        FileExistsError, OSError: as `write_bundle`.
+    """
+    table = content.table
+    graph = export_encoder(content.encoder, width=table.width, max_length=content.max_length)
+    if content.int8_encoder:
+        graph = quantize_encoder(graph)
+    described: dict[str, Any] = table.describe()
+    if isinstance(table, QuantizedRows):
+        described["block"] = scoring_block(table.width)
+    manifest = {
+        "name": content.name,
+        "family": "sequence",
+        "max_length": content.max_length,
+        "items": {"count": table.n_items, "ids": content.item_ids.describe()},
+        "item_table": described,
+        "encoder": {"weights": "int8" if content.int8_encoder else "float32"},
+        **content.manifest,
+    }
+    parts: dict[str, bytes | NDArray[Any]] = {
+        "encoder.onnx": graph.SerializeToString(),
+        "scorer.onnx": scorer_graph(table).SerializeToString(),
+        "prior_user": content.prior_user.astype(np.float32),
+        **table.parts(),
+    }
+    if content.item_ids.kind != "range":
+        parts["item_ids"] = content.item_ids.to_bytes()
+    size_bytes = write_bundle(path, manifest, parts, overwrite=overwrite)
+    try:
+        verify_bundle(path, content, histories)
+    except BaseException:
+        Path(path).unlink(missing_ok=True)
+        raise
+    return size_bytes
+
+
+def verify_bundle(
+    path: str | os.PathLike[str], content: BundleContent, histories: Sequence[NDArray[np.int64]]
+) -> dict[str, float]:
+    """Run the bundle as a device would and compare with torch.
+
+    Returns:
+        `vector_error`: largest difference of a user vector, relative; `top_10_agreement`: mean share of the top 10;
+        `score_error`: largest difference between candidate scores (numpy) and catalogue scores (onnxruntime), relative.
+
+    Raises:
+        GateError: float32 beyond `FLOAT_TOLERANCE`, or int8 below `INT8_TOP_10_AGREEMENT`.
+    """
+    engine = Engine.load(path)
+    catalogue = torch.from_numpy(content.table.lookup(np.arange(content.table.n_items)))
+    vector_error = score_error = 0.0
+    agreements: list[float] = []
+    for history in histories:
+        rows = history[None, -content.max_length :]
+        with torch.no_grad():
+            expected = content.encoder(torch.from_numpy(content.table.lookup(rows)))
+            best = torch.topk((expected @ catalogue.T)[0], min(10, len(catalogue))).indices.tolist()
+        user = engine.encode(rows)
+        vector_error = max(vector_error, _relative_error(user, expected.numpy()))
+        found, scores = engine.top_k(user[0], len(best))
+        agreements.append(len(set(best) & set(found.tolist())) / len(best))
+        score_error = max(score_error, _relative_error(scores, engine.score(user, found[None])[0]))
+    agreement = float(np.mean(agreements))
+    if not content.int8_encoder and vector_error > FLOAT_TOLERANCE:
+        raise GateError(
+            f"{path}: the exported encoder differs from torch by {vector_error:.1e}, at most {FLOAT_TOLERANCE:.0e} is rounding"
+        )
+    if agreement < INT8_TOP_10_AGREEMENT:
+        raise GateError(
+            f"{path}: the bundle finds {agreement:.0%} of torch's top 10 again, expected at least {INT8_TOP_10_AGREEMENT:.0%}; "
+            "try a recipe with more bits"
+        )
+    return {"vector_error": vector_error, "top_10_agreement": agreement, "score_error": score_error}
+
+
+def publish(draft: str | os.PathLike[str], path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Give a finished draft its final name, atomically; both lie in one file system.
+
+    Raises:
+        FileExistsError: `path` exists and `overwrite` is false.
+    """
+    if overwrite:
+        os.replace(draft, path)
+    else:
+        os.link(draft, path)
+        os.unlink(draft)
+
+
+def _relative_error(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.abs(got - expected).max() / max(float(np.abs(expected).max()), 1e-12))

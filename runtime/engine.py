@@ -1,0 +1,165 @@
+"""The engine: a bundle's model, ready to run. numpy looks rows up, onnxruntime encodes and scores the catalogue.
+
+    history of item rows --lookup--> vectors (B, n, D) --encoder.onnx--> user vectors (B, D)
+    user vectors, candidate rows --numpy--> scores (B, C)
+    user vectors --scorer.onnx over the mapped table--> scores of the catalogue (B, N)
+
+The history comes without padding: an encoder takes any length up to `max_length`, so a short history costs a short
+time. The catalogue's scorer is made at its first use: an app that only re-ranks candidates never pays for it.
+
+An engine is shared by threads: its arrays are read-only and onnxruntime sessions may run concurrently.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from .bundle import Bundle
+from .errors import BundleError, InputError
+from .item_ids import ItemIds
+from .item_table import QuantizedRows, read_item_table
+from .top_k import top_k
+
+Device = Literal["cpu", "cuda"]
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class Engine:
+    """A loaded model: `encode`, `score`, `score_all`, `top_k`. Rows in, rows out; `item_ids` translates."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1, device: Device = "cpu"):
+        if threads < 1:
+            raise InputError(f"threads: got {threads}, expected at least 1")
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self.device = device
+        self._provider = execution_provider(device)
+        self._threads = threads
+        family = self.manifest.get("family")
+        if family != "sequence":
+            raise BundleError(
+                f"{bundle.path}: model family {family!r}, this pocketrec runs 'sequence'; upgrade pocketrec"
+            )
+        self.table = read_item_table(bundle)
+        self.item_ids = ItemIds.from_bytes(
+            self.manifest["items"]["ids"], bundle.part("item_ids").tobytes() if "item_ids" in bundle else b""
+        )
+        self.n_items = self.table.n_items
+        self.width = self.table.width
+        self.max_length = int(self.manifest["max_length"])
+        if len(self.item_ids) != self.n_items:
+            raise BundleError(
+                f"{bundle.path}: {len(self.item_ids)} item ids for {self.n_items} rows; export the bundle again"
+            )
+        self._prior = bundle.array("prior_user", np.float32, (self.width,))
+        self._encoder = self._session("encoder.onnx", {})
+        self._encoder_input = self._encoder.get_inputs()[0].name
+        self._scorer: onnxruntime.InferenceSession | None = None
+        self._scorer_lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, threads: int = 1, device: Device = "cpu", verify: bool = True
+    ) -> Engine:
+        """Open a bundle and make its model ready; `verify` checks the sha256 of each part.
+
+        Raises:
+            BundleError: not a bundle, truncated, edited, or of a newer version.
+            InputError: the device is not there.
+        """
+        return cls(Bundle.open(path, verify=verify), threads=threads, device=device)
+
+    def encode(self, histories: NDArray[np.int64]) -> NDArray[np.float32]:
+        """User vectors of histories of equal length: int64 (B, n) of item rows, oldest first -> float32 (B, D).
+
+        Only the last `max_length` columns count. n must be at least 1; for an empty history see `prior`.
+        """
+        if histories.ndim != 2 or histories.shape[1] == 0:
+            raise InputError(f"histories: shape {histories.shape}, expected (users, length) with length >= 1")
+        vectors = self.table.lookup(histories[:, -self.max_length :])
+        return self._encoder.run(None, {self._encoder_input: vectors})[0]  # type: ignore[return-value]
+
+    def prior(self) -> NDArray[np.float32]:
+        """The user vector that stands for an empty history, float32 (D,): its scores follow log popularity."""
+        return self._prior
+
+    def score(self, users: NDArray[np.float32], item_rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores of candidates: float32 (B, D), int64 (B, C) -> float32 (B, C)."""
+        return self.table.score(users, item_rows)
+
+    def score_all(self, users: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of the whole catalogue: float32 (B, D) -> float32 (B, N), a new array that the caller may change."""
+        return self._catalogue_scorer().run(None, {"users": users})[0]  # type: ignore[return-value]
+
+    def top_k(
+        self, user: NDArray[np.float32], k: int, exclude: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k best items of the catalogue for one user, float32 (D,): rows int64 (K,) and scores float32 (K,).
+
+        `exclude` holds rows that are left out; K is less than k only when fewer items remain.
+        """
+        scores = self.score_all(user[None])[0]
+        n_left = self.n_items
+        if exclude is not None and len(exclude):
+            scores[exclude] = -np.inf
+            n_left -= len(np.unique(exclude))
+        rows = top_k(scores, min(k, n_left))
+        return rows, scores[rows]
+
+    def _catalogue_scorer(self) -> onnxruntime.InferenceSession:
+        if self._scorer is None:
+            with self._scorer_lock:
+                if self._scorer is None:
+                    self._scorer = self._session("scorer.onnx", self._scorer_weights())
+        return self._scorer
+
+    def _scorer_weights(self) -> dict[str, NDArray[Any]]:
+        """The table as the scorer's initializers: the codes in place, the scales widened to float32 per block."""
+        table = self.table
+        if isinstance(table, QuantizedRows):
+            block = int(self.manifest["item_table"]["block"])
+            codes, bits = table.scoring_codes()
+            n_blocks = codes.shape[1] * 8 // bits // block
+            scales = np.repeat(
+                table.scales.astype(np.float32)[:, None] * np.float32(table.scale_unit), n_blocks, axis=1
+            )
+            return {"codes": codes.reshape(table.n_items, n_blocks, -1), "scales": scales}
+        return {"values": table.values}
+
+    def _session(self, part: str, weights: dict[str, NDArray[Any]]) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if weights:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+            options.add_external_initializers(list(weights), values)
+        try:
+            return onnxruntime.InferenceSession(
+                self.bundle.part(part).tobytes(),
+                options,
+                providers=[self._provider, "CPUExecutionProvider"][: 1 + (self.device != "cpu")],
+            )
+        except Exception as error:  # onnxruntime raises many types of its own, none of them public
+            raise BundleError(
+                f"{self.bundle.path}: onnxruntime {onnxruntime.__version__} refuses part {part!r}: {error}"
+            ) from error
+
+
+def execution_provider(device: str) -> str:
+    """The onnxruntime provider of a device; raises `InputError` where it is unknown or not installed."""
+    if device not in _PROVIDERS:
+        raise InputError(f"device: got {device!r}, expected one of {', '.join(_PROVIDERS)}")
+    provider, installed = _PROVIDERS[device], onnxruntime.get_available_providers()
+    if provider not in installed:
+        raise InputError(
+            f"device {device}: this onnxruntime has {', '.join(installed)} only; "
+            f"install {'onnxruntime-gpu' if device == 'cuda' else 'onnxruntime'}, or use another device"
+        )
+    return provider
