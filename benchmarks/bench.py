@@ -200,12 +200,13 @@ def reference_of(systems: Sequence[System]) -> str | None:
 
 
 def describe_system(system: System) -> dict[str, Any]:
-    """What the file and its manifest say, without the item ids."""
+    """What the file and its manifest say, without the item ids; what is not of the expected form is left out."""
     manifest, size = system.bundle.manifest, system.bundle.size_bytes
     parts = [{"name": part["name"], "bytes": part["size"]} for part in manifest["parts"]]
     parts.append({"name": "manifest", "bytes": size - sum(part["bytes"] for part in parts)})
-    steps = manifest.get("steps") or []
-    before = steps[0].get("before", {}).get("bytes") if steps else None
+    steps = [step for step in _listed(manifest.get("steps")) if _is_step(step)]
+    before = steps[0]["before"]["bytes"] if steps else None
+    of_model = ("model", "items", "item_table", "encoder", "recipe", "provenance")
     return {
         "name": system.name,
         "role": system.role,
@@ -215,13 +216,28 @@ def describe_system(system: System) -> dict[str, Any]:
         "parts": parts,
         "checkpoint_bytes": before,
         "checkpoint_ratio": before / size if before else None,
-        **{
-            name: manifest.get(name)
-            for name in ("model", "items", "item_table", "encoder", "max_length", "recipe", "provenance")
-        },
+        **{name: value if isinstance(value := manifest.get(name), dict) else None for name in of_model},
+        "max_length": manifest.get("max_length"),
         "steps": steps,
-        "recorded": manifest.get("metrics") or {},
+        "recorded": value if isinstance(value := manifest.get("metrics"), dict) else {},
     }
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_step(step: Any) -> bool:
+    """Whether a manifest's step has a name and, before and after it, bytes and perhaps an NDCG@10."""
+    if not isinstance(step, dict) or not isinstance(step.get("name"), str):
+        return False
+    sides = [step.get("before"), step.get("after")]
+    return all(
+        isinstance(side, dict)
+        and isinstance(side.get("bytes"), int | float)
+        and isinstance(side.get("ndcg10"), int | float | None)
+        for side in sides
+    ) and isinstance(step.get("seconds"), int | float | None)
 
 
 def describe_data(data: Interactions) -> dict[str, Any]:

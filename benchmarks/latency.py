@@ -116,13 +116,13 @@ def quantile_interval(ordered: NDArray[np.float64], q: float, confidence: float 
     """
     n, tail = len(ordered), (1.0 - confidence) / 2.0
     below = np.cumsum([_binomial(n, count, q) for count in range(n)])  # P(B <= count)
-    low = int(np.searchsorted(below, tail, side="right"))  # 1-based index of the lower order statistic
-    high = int(np.searchsorted(below, 1.0 - tail, side="left")) + 1
-    return Interval(
-        float(np.quantile(ordered, q)),
-        float(ordered[low - 1]) if low >= 1 else float("nan"),
-        float(ordered[high - 1]) if high <= n else float("nan"),
-    )
+    low_at = int(np.searchsorted(below, tail, side="right"))  # 1-based index of the lower order statistic
+    high_at = int(np.searchsorted(below, 1.0 - tail, side="left")) + 1
+    low = float(ordered[low_at - 1]) if low_at >= 1 else float("nan")
+    high = float(ordered[high_at - 1]) if high_at <= n else float("nan")
+    value = float(np.quantile(ordered, q))
+    # Of very few values, interpolation may leave the interval: the largest of 20 is a better p99 than that.
+    return Interval(float(np.fmin(np.fmax(value, low), high)), low, high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How figures are printed: the same in the terminal's table and in the report.
+"""How figures and their names are printed: the same in the terminal's table and in the report.
 
 Three significant digits unless the field has its own habit (a metric has four decimals); the unit is always
 there. A figure that does not exist is a dash.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 DASH = "\u2013"
 TIMES = "\u00d7"
 MISSING = DASH
+METRIC_TITLES = {"hr": "HR", "ndcg": "NDCG", "mrr": "MRR"}
 Number = float | int | None
 
 
@@ -119,6 +120,31 @@ def interval_text(interval: Mapping[str, Number] | None, kind: str) -> str:
         if low.endswith(unit) and high.endswith(unit):
             return f"{low.removesuffix(unit)}{DASH}{high}"
     return f"{low}{DASH}{high}"
+
+
+def metric_title(name: str) -> str:
+    """`NDCG@10` for "ndcg@10"."""
+    metric, _, k = name.partition("@")
+    return f"{METRIC_TITLES.get(metric, metric)}@{k}"
+
+
+def operation_title(operation: str, size: int | None) -> str:
+    """`rerank 100`, `recommend 10`, `load`."""
+    return f"{operation} {size}" if size else operation
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """The leaves of nested objects, as (dotted name, value); None is left out.
+
+    >>> flatten({"prune": {"keep_ratio": 0.5, "seed": None}, "bits": 4})
+    [('prune.keep_ratio', 0.5), ('bits', 4)]
+    """
+    if isinstance(value, Mapping):
+        inner = [flatten(child, f"{prefix}.{name}" if prefix else str(name)) for name, child in value.items()]
+        return [leaf for leaves in inner for leaf in leaves]
+    if isinstance(value, list):
+        value = ", ".join(str(entry) for entry in value)
+    return [] if value is None else [(prefix, value)]
 
 
 def significant(value: float, digits: int = 3) -> str:

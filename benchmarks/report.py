@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from .number_format import FORMATS, interval_text
+from .number_format import FORMATS, flatten, interval_text, metric_title, operation_title
 from .plots import Curve, Point, cumulative_latency, ms_tick, size_against_accuracy
 
 Json = Mapping[str, Any]
@@ -29,7 +29,6 @@ HEADLINE_METRIC = "ndcg@10"
 HEADLINE_CANDIDATES = 100
 N_COLOURS = 6
 """Colours for bundles in the page's style; the teacher has one of its own."""
-METRIC_TITLES = {"hr": "HR", "ndcg": "NDCG", "mrr": "MRR"}
 
 
 def render_report(results: Json) -> str:
@@ -98,31 +97,6 @@ def recorded_ratio(system: Json) -> Json | None:
     for key in ("kept", "metrics", HEADLINE_METRIC, "ratio"):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) and {"value", "low", "high"} <= set(found) else None
-
-
-def metric_title(name: str) -> str:
-    """`NDCG@10` for "ndcg@10"."""
-    metric, _, k = name.partition("@")
-    return f"{METRIC_TITLES.get(metric, metric)}@{k}"
-
-
-def operation_title(operation: str, size: int | None) -> str:
-    """`rerank 100`, `recommend 10`, `load`."""
-    return f"{operation} {size}" if size else operation
-
-
-def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """The leaves of nested objects, as (dotted name, value); None is left out.
-
-    >>> flatten({"prune": {"keep_ratio": 0.5, "seed": None}, "bits": 4})
-    [('prune.keep_ratio', 0.5), ('bits', 4)]
-    """
-    if isinstance(value, Mapping):
-        inner = [flatten(child, f"{prefix}.{name}" if prefix else str(name)) for name, child in value.items()]
-        return [leaf for leaves in inner for leaf in leaves]
-    if isinstance(value, list):
-        value = ", ".join(str(entry) for entry in value)
-    return [] if value is None else [(prefix, value)]
 
 
 def _shown(results: Json) -> Json:
@@ -207,18 +181,14 @@ def _kept(results: Json) -> dict[str, Any] | None:
         of = {name: metrics[metric]["ratio"] for name, metrics in found.items()}
         places = {name: {end: place(ratio[end]) for end in ratio} for name, ratio in of.items()}
         rows.append((metric, of, places))
-    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1e9) if (high - low) / step <= 8)
+    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1e9) if (high - low) / step <= 5)
     shares = [1.0 + step * n for n in range(math.ceil((low - 1) / step), math.floor((high - 1) / step) + 1)]
     return {"rows": rows, "one": place(1.0), "ticks": [(place(share), f"{share:.0%}") for share in shares]}
 
 
 def _waterfall(system: Json) -> list[dict[str, Any]]:
     """Each step, with the width of its bars and the place of its NDCG@10, in percent."""
-    steps = [
-        step
-        for step in system["steps"]
-        if step.get("before", {}).get("bytes") and step.get("after", {}).get("bytes")
-    ]
+    steps = [step for step in system["steps"] if step["before"]["bytes"] and step["after"]["bytes"]]
     if not steps:
         return []
     widest = max(step[side]["bytes"] for step in steps for side in ("before", "after"))
@@ -253,7 +223,12 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    ours = {"show": _show, "interval": interval_text, "metric_title": metric_title, "flatten": flatten}
+    ours: dict[str, Callable[..., Any]] = {
+        "show": _show,
+        "interval": interval_text,
+        "metric_title": metric_title,
+        "flatten": flatten,
+    }
     environment.filters.update(ours)
     return environment.get_template("report.html.jinja")
 

@@ -1,12 +1,14 @@
-"""A results object like a real one: made by the real summaries, from invented ranks and times."""
+"""Fixtures of the measurements: a results object made by the real summaries, from invented ranks and times."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pocketrec.benchmarks.accuracy import compare_rankings, describe_ranking
 from pocketrec.benchmarks.evaluate import Ranking
@@ -41,7 +43,16 @@ MEDIANS = {
 }
 
 
-def make_results(
+MakeResults = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def make_results() -> MakeResults:
+    """`make_results(bundles, teacher=...)`: a results object like a real one, new at each call."""
+    return build_results
+
+
+def build_results(
     bundles: tuple[str, ...] = ("beauty", "beauty-tiny"), *, teacher: bool = True
 ) -> dict[str, Any]:
     """Results of `bundles`, beside a teacher or alone."""
