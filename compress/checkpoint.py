@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..runtime.errors import InputError
 from .inert_unpickler import Inert, Name, StoredTensor
-from .torch_file import LEGACY_MAGIC, ZIP_MAGIC, Materialize, open_torch_file
+from .torch_file import Materialize, is_torch_file, open_torch_file
 
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "module")
 """Where trainers keep the weights: RecBole and Lightning `state_dict`, most loops the others."""
@@ -68,7 +68,7 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(32)
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size_bytes = file.tell()
@@ -81,12 +81,12 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     if not head:
         raise InputError(f"{path}: an empty file; expected a checkpoint")
     common: dict[str, Any] = {"path": path, "sha256": sha256, "size_bytes": size_bytes}
-    if head.startswith((ZIP_MAGIC, LEGACY_MAGIC)):
+    if is_torch_file(head):
         return _from_torch(path, common)
     if head[8:9] == b"{":
         return _from_safetensors(path, int.from_bytes(head[:8], "little"), common)
-    if LEGACY_MAGIC.startswith(head) or ZIP_MAGIC.startswith(head):
-        raise InputError(f"{path}: {size_bytes} bytes, too short for a checkpoint; the file is truncated")
+    if size_bytes < 32:
+        raise InputError(f"{path}: {size_bytes} bytes, too few for a checkpoint; is the file truncated?")
     raise InputError(f"{path}: {_kind(head)}; expected a checkpoint saved by torch.save or as safetensors")
 
 
@@ -94,7 +94,7 @@ def _kind(head: bytes) -> str:
     if head.startswith(b"\x80"):
         return "a bare pickle, not torch's format"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return f"a text file that begins with {head.decode('utf-8', 'replace')!r}"
+        return f"a text file that begins with {head[:20].decode('utf-8', 'replace')!r}"
     return f"an unknown format that begins with bytes {head[:8].hex(' ')}"
 
 

@@ -333,6 +333,16 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")  # how protocols 0 to 2 spell bytes
 
 
+def _set(values: Any = ()) -> set[Any]:
+    return set(map(_key, values))
+
+
+def _bytes(raw: Any = b"") -> bytes:
+    if not isinstance(raw, bytes | bytearray):  # of an integer, it would be that many bytes
+        raise MalformedPickleError(f"bytes made from a {type(raw).__name__}")
+    return bytes(raw)
+
+
 def _numpy_scalar(dtype: Any, raw: Any = b"") -> Any:
     """A Python number, where it is one: `numpy.dtype('f8')` with the state (3, '<', ...), and its bytes."""
     if isinstance(dtype, Inert) and dtype.args and isinstance(raw, bytes):
@@ -356,10 +366,16 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "numpy.core.multiarray.scalar": _numpy_scalar,
     "numpy._core.multiarray.scalar": _numpy_scalar,
     "_codecs.encode": _encode,
+    # Protocols 0 to 2 spell these types as calls, and `builtins` as in Python 2.
     **{
-        f"{b}.{s}": lambda values=(): set(map(_key, values))
-        for b in ("builtins", "__builtin__")
-        for s in ("set", "frozenset")
+        f"{builtins}.{kind}": _set
+        for builtins in ("builtins", "__builtin__")
+        for kind in ("set", "frozenset")
+    },
+    **{
+        f"{builtins}.{kind}": _bytes
+        for builtins in ("builtins", "__builtin__")
+        for kind in ("bytes", "bytearray")
     },
 }
 """Everything that a pickle can make beside literals and `Inert` records. All of it is our own code, and pure."""

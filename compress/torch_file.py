@@ -26,9 +26,8 @@ from ..runtime.errors import InputError
 from .inert_unpickler import MAX_BYTES, MAX_ELEMENTS, MalformedPickleError, Storage, StoredTensor, unpickle
 
 ZIP_MAGIC = b"PK\x03\x04"
-LEGACY_MAGIC = (
-    b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # 0x1950A86A20F9469CFC6C, pickled with protocol 2
-)
+LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""The integer 0x1950A86A20F9469CFC6C, pickled; two bytes (or eleven, in protocol 4) come before it."""
 
 DTYPES = {
     "DoubleStorage": torch.float64,
@@ -49,6 +48,11 @@ _DAMAGED = (zipfile.BadZipFile, EOFError, OSError, struct.error, UnicodeError, N
 Materialize = Callable[[str, StoredTensor], Tensor]
 
 
+def is_torch_file(head: bytes) -> bool:
+    """Whether a file that begins with `head` (32 bytes) is of one of the two containers."""
+    return head.startswith(ZIP_MAGIC) or (head.startswith(b"\x80") and LEGACY_MAGIC in head)
+
+
 @contextmanager
 def open_torch_file(path: Path) -> Generator[tuple[Any, Materialize], None, None]:
     """The file's object as inert data, and a function that reads one of its tensors by name (for errors) and record.
@@ -61,7 +65,7 @@ def open_torch_file(path: Path) -> Generator[tuple[Any, Materialize], None, None
             if file.read(4) == ZIP_MAGIC:
                 yield from _open_zip(path, file)
             else:
-                file.seek(len(LEGACY_MAGIC))
+                file.seek(0)
                 yield from _open_legacy(path, file)
         except _DAMAGED as error:
             raise InputError(
@@ -113,7 +117,7 @@ def _open_zip(path: Path, file: BinaryIO) -> Generator[tuple[Any, Materialize], 
 
 def _open_legacy(path: Path, file: BinaryIO) -> Generator[tuple[Any, Materialize], None, None]:
     file_bytes = path.stat().st_size
-    protocol, system = unpickle(file), unpickle(file)
+    _magic, protocol, system = unpickle(file), unpickle(file), unpickle(file)
     if protocol != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
         raise InputError(
             f"{path}: torch's legacy format {protocol!r:.20}, expected 1001 and little-endian; save it again"
