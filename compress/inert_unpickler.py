@@ -32,6 +32,8 @@ MAX_AXES = 8
 """Of a tensor; convolutions have 5."""
 MAX_ELEMENTS = 1 << 40
 """In each size of a tensor: what lies above is nonsense, whatever the file's own size says."""
+MAX_INTEGER_BITS = 4096
+"""Larger ones cannot be printed in an error (Python limits the digits), and no checkpoint has them."""
 
 
 class MalformedPickleError(ValueError):
@@ -151,6 +153,8 @@ def _run(window: BinaryIO, storages: dict[str, Storage]) -> Any:
             raise MalformedPickleError(f"the pickle has more than {MAX_OPCODES} instructions")
         name: str = opcode.name
         if name in _LITERALS:
+            if isinstance(argument, int) and argument.bit_length() > MAX_INTEGER_BITS:
+                raise MalformedPickleError(f"the pickle has an integer of {argument.bit_length()} bits")
             stack.append(argument)
             continue
         if name in _CONSTANTS:

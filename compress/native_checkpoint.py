@@ -1,13 +1,13 @@
 """pocketrec's own checkpoint: a safetensors file with everything that loading needs, and nothing that runs.
 
-Tensors are the model's parameters under their own names, float32. The metadata (strings, as safetensors has it) are:
+Tensors are the model's parameters under their own names, float32. The metadata are one string, `pocketrec` (several
+would be written in a random order, and the same model should be the same file): JSON with
 
-    format          "pocketrec-checkpoint"
-    format_version  "1"
+    format_version  1
     architecture    a name in `ARCHITECTURES`
-    config          JSON: the fields of the architecture's config
-    item_ids        JSON: {"first": 1, "count": N} for consecutive integers, else {"ids": [...]} in the order of rows
-    training        JSON: whatever the trainer wants remembered (data, seed, metrics)
+    config          the fields of the architecture's config
+    item_ids        {"first": 1, "count": N} for consecutive integers, else {"ids": [...]} in the order of rows
+    training        whatever the trainer wants remembered (data, seed, metrics)
 
 Not promised: that a newer pocketrec's files open in an older one; they are refused by their version.
 """
@@ -30,7 +30,7 @@ from .checkpoint import Checkpoint
 from .models.protocol import SequenceModel
 from .models.sasrec import SASRec, SASRecConfig
 
-FORMAT = "pocketrec-checkpoint"
+METADATA_KEY = "pocketrec"
 FORMAT_VERSION = 1
 ARCHITECTURES: dict[str, tuple[type[SASRec], type[SASRecConfig]]] = {"sasrec": (SASRec, SASRecConfig)}
 
@@ -64,14 +64,14 @@ def save_checkpoint(
         ids = {"first": item_ids.ids([0])[0], "count": len(item_ids)}
     else:
         ids = {"ids": item_ids.ids(range(len(item_ids)))}
-    metadata = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
+    document = {
+        "format_version": FORMAT_VERSION,
         "architecture": architecture,
-        "config": json.dumps(dataclasses.asdict(model.config)),
-        "item_ids": json.dumps(ids),
-        "training": json.dumps(dict(training or {})),
+        "config": dataclasses.asdict(model.config),
+        "item_ids": ids,
+        "training": dict(training or {}),
     }
+    metadata = {METADATA_KEY: json.dumps(document)}
     tensors = {
         name: t.detach().to("cpu", torch.float32).contiguous() for name, t in model.state_dict().items()
     }
@@ -84,21 +84,17 @@ def config_and_ids(checkpoint: Checkpoint) -> tuple[type[SASRec], SASRecConfig, 
     Raises:
         InputError: the metadata are missing, of a newer version, or make no sense.
     """
-    path, metadata = checkpoint.path, checkpoint.metadata
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: pocketrec's tensors without its metadata; save it with pocketrec again")
-    version = metadata.get("format_version", "")
-    if version != str(FORMAT_VERSION):
+    path, document = checkpoint.path, read_metadata(checkpoint)
+    version, name = document.get("format_version"), document.get("architecture")
+    if version != FORMAT_VERSION:
         raise InputError(
             f"{path}: checkpoint format {version!r:.20}, this pocketrec reads {FORMAT_VERSION}; upgrade pocketrec"
         )
-    architecture = ARCHITECTURES.get(metadata.get("architecture", ""))
+    architecture = ARCHITECTURES.get(name) if isinstance(name, str) else None
     if architecture is None:
-        raise InputError(
-            f"{path}: architecture {metadata.get('architecture')!r:.60}; expected one of {', '.join(ARCHITECTURES)}"
-        )
+        raise InputError(f"{path}: architecture {name!r:.60}; expected one of {', '.join(ARCHITECTURES)}")
     model_class, config_class = architecture
-    fields = _json(checkpoint, "config")
+    fields = _part(checkpoint, document, "config")
     unknown = sorted(fields.keys() - {f.name for f in dataclasses.fields(config_class)})
     if unknown:
         raise InputError(
@@ -115,7 +111,7 @@ def config_and_ids(checkpoint: Checkpoint) -> tuple[type[SASRec], SASRecConfig, 
         raise InputError(f"{path}: config: {error}") from error
     table = checkpoint.tensors.get("item_table")
     n_items = 0 if table is None or not table.dim() else len(table)
-    match _json(checkpoint, "item_ids"):
+    match _part(checkpoint, document, "item_ids"):
         case {"first": int(first), "count": int(count)} if count == n_items > 0:
             return model_class, config, ItemIds.from_sequence(range(first, first + count))
         case {"ids": list(listed)} if len(listed) == n_items > 0:
@@ -126,11 +122,21 @@ def config_and_ids(checkpoint: Checkpoint) -> tuple[type[SASRec], SASRecConfig, 
             )
 
 
-def _json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+def read_metadata(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The JSON document in the file's metadata, unchecked beyond being one."""
     try:
-        value = json.loads(checkpoint.metadata.get(name, ""))
+        document = json.loads(checkpoint.metadata.get(METADATA_KEY, ""))
     except (ValueError, RecursionError):
-        value = None
+        document = None
+    if not isinstance(document, dict):
+        raise InputError(
+            f"{checkpoint.path}: pocketrec's tensors without its metadata; save it with pocketrec again"
+        )
+    return document
+
+
+def _part(checkpoint: Checkpoint, document: dict[str, Any], name: str) -> dict[str, Any]:
+    value = document.get(name)
     if not isinstance(value, dict):
         raise InputError(f"{checkpoint.path}: its metadata have no {name}; save it with pocketrec again")
     return value

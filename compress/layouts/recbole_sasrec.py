@@ -79,8 +79,10 @@ def _facts(checkpoint: Checkpoint, options: LoadOptions, notes: list[str]) -> Fa
         raise InputError(
             f"{path}: its settings say model {named!r:.60}, its weights are SASRec's; expected them to agree"
         )
-    recorded = _setting(checkpoint, "n_heads", int, None)
-    if recorded is None and options.n_heads is None:
+    recorded: int | None = _setting(checkpoint, "n_heads", int, None)
+    n_heads = options.n_heads if recorded is None else recorded
+    if n_heads is None:
+        n_heads = DEFAULT_HEADS
         notes.append(f"heads: {DEFAULT_HEADS} assumed (RecBole's default), the file does not say")
     if recorded is not None and options.n_heads not in (None, recorded):
         raise InputError(
@@ -90,7 +92,7 @@ def _facts(checkpoint: Checkpoint, options: LoadOptions, notes: list[str]) -> Fa
     if activation not in ACTIVATIONS:
         raise InputError(f"{path}: hidden_act {activation!r:.60}; expected one of {', '.join(ACTIVATIONS)}")
     return Facts(
-        n_heads=recorded or options.n_heads or DEFAULT_HEADS,
+        n_heads=n_heads,
         positions="start",
         activation=activation,
         eps=_setting(checkpoint, "layer_norm_eps", float, 1e-12),

@@ -394,6 +394,7 @@ def test_numpy_arrays_stay_records() -> None:
         (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nNK\x00)))t.", "damaged"),
         (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))\x89NtR.", "without storage"),
         (b"I" + b"9" * 9999 + b"\n.", "damaged"),
+        (pickle.dumps(2**5000, 2), "an integer of 5001 bits"),
         (b"\xff\xff\xff", "damaged"),
     ],
 )
