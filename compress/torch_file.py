@@ -154,9 +154,11 @@ def _open_legacy(path: Path, file: BinaryIO) -> Generator[tuple[Any, Materialize
 
 
 def _materializer(path: Path, read: Callable[[str, Storage, int], bytes]) -> Materialize:
+    bytes_left = path.stat().st_size
     read_storages: dict[str, Tensor] = {}  # tied tensors stay tied, and a storage is read once
 
     def materialize(name: str, stored: StoredTensor) -> Tensor:
+        nonlocal bytes_left
         storage, dtype = stored.storage, _dtype(path, stored.storage)
         n_elements = math.prod(stored.shape)
         reach = (
@@ -175,6 +177,11 @@ def _materializer(path: Path, read: Callable[[str, Storage, int], bytes]) -> Mat
         n_bytes = storage.n_elements * dtype.itemsize
         if storage.key not in read_storages:
             raw = bytearray(read(name, storage, n_bytes))
+            bytes_left -= len(raw)
+            if bytes_left < 0:  # records may lie inside others
+                raise InputError(
+                    f"{path}: {name} overlaps other tensors' bytes; the file is damaged, save it again"
+                )
             read_storages[storage.key] = torch.frombuffer(raw, dtype=torch.uint8)
         whole = read_storages[storage.key]
         if len(whole) != n_bytes:

@@ -10,6 +10,7 @@ import os
 import pickle
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,24 @@ def directory_claiming(n_bytes: int, name: str = "data/0") -> bytes:
         at = good.index(b"PK\x01\x02", at + 1)
     struct.pack_into("<II", good, at + 20, n_bytes, n_bytes)
     return bytes(good)
+
+
+def nested_records(n_bytes: int) -> bytes:
+    """A zip in which one storage's record lies inside another's: many of them would multiply the file's size."""
+    payload = bytes(n_bytes)
+    inner = zipfile.ZipInfo("archive/data/1")
+    inner.file_size = inner.compress_size = n_bytes
+    inner.CRC = zlib.crc32(payload)
+    outer = inner.FileHeader(zip64=False) + payload
+    pickled = record(saved({"a": torch.zeros(len(outer) // 4), "b": torch.zeros(n_bytes // 4)}), "data.pkl")
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/data/0", outer)
+        around = archive.getinfo("archive/data/0")
+        inner.header_offset = around.header_offset + len(around.FileHeader(zip64=False))
+        archive.filelist.append(inner)
+    return file.getvalue()
 
 
 def on_cuda(checkpoint: bytes) -> bytes:

@@ -30,6 +30,7 @@ from .hostile_checkpoints import (
     command_leaving,
     directory_claiming,
     legacy_claiming,
+    nested_records,
     nested_tuples,
     on_cuda,
     record,
@@ -259,6 +260,12 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     bomb = rewritten(good, {"data/0": bytes(50_000_000)}, compression=zipfile.ZIP_DEFLATED)
     assert len(bomb) < 100_000
     assert "is compressed or encrypted" in refused(tmp_path, bomb)
+
+
+def test_records_inside_others_are_refused(tmp_path: Path) -> None:
+    """By us, or by a zipfile that looks for it (Python 3.11.8 and later)."""
+    message = refused(tmp_path, nested_records(40_000))
+    assert "b overlaps other tensors' bytes" in message or "Overlapped entries" in message
 
 
 def test_tensors_beyond_their_storage(tmp_path: Path) -> None:
