@@ -2,7 +2,7 @@
 
     rerank     one new event, then candidates ranked: look-up, encoding, scores, sort, ids
     recommend  one new event, then the best k of the whole catalogue
-    feedback   one click or skip, learned
+    feedback   one click or dismissal in a list of 100 just re-ranked, learned
     encode     one history to a user vector: the model alone
     load       open the bundle, check it, make the session; the file is in the system's cache
 
@@ -105,8 +105,9 @@ def user_operations(work: Workload) -> list[Operation]:
     def feedback(ranker: Reranker, n: int) -> Call:
         user = ranker.user()
         user.observe(*work.history(n))
-        user.rerank(work.draw(n, min(10, len(work.catalogue))), k=work.k)
-        item_id = work.draw(n, 1)[0]
+        shown = work.draw(n, min(100, len(work.catalogue)))
+        user.rerank(shown, k=work.k)
+        item_id = shown[n % len(shown)]
         return lambda: user.feedback(item_id, clicked=n % 2 == 0)
 
     def encode(ranker: Reranker, n: int) -> Call:

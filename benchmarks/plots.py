@@ -51,7 +51,7 @@ def size_against_accuracy(points: Sequence[Point], popularity: float, metric: st
         drawn.append(
             f'<g style="stroke:{escape(point.colour)}" stroke-width="2" stroke-linecap="round">'
             f'<line x1="{left:.1f}" x2="{left:.1f}" y1="{y(point.low):.1f}" y2="{y(point.high):.1f}"/>'
-            f'<circle cx="{left:.1f}" cy="{top:.1f}" r="5.5" style="fill:{escape(point.colour)};stroke:var(--card)"/>'
+            f'<circle cx="{left:.1f}" cy="{top:.1f}" r="4.5" style="fill:{escape(point.colour)};stroke:var(--card)"/>'
             f"<title>{escape(point.label)}: {bytes_text(point.size_bytes)}, {metric_text(point.value)}</title></g>"
         )
     drawn += [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pocketrec.benchmarks.evaluate import EngineScorer, count_ranks, equal_length_batches, evaluate_ranks
 from pocketrec.benchmarks.popularity import PopularityScorer, item_counts
 

@@ -174,9 +174,8 @@ def test_each_call_pays_for_exactly_one_event():
         "feedback": [("feedback", True)],
     }.items():
         call = operations[name].prepare(Ranker(), 0)
-        before = [entry for entry in log if entry[0] in ("user", "observe")]
-        assert before[:1] == [("user", None)]
-        assert before[1] == ("observe", (7, 8, 9) if name == "feedback" else (7, 8))
+        assert log[0] == ("user", None)
+        assert log[1] == ("observe", (7, 8, 9) if name == "feedback" else (7, 8))
         log.clear()
         call()
         assert log == expected, name

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pocketrec.benchmarks.ranking_metrics import (
     Interval,
     bootstrap_mean,
