@@ -2,7 +2,20 @@
 
 from .bundle import Bundle
 from .engine import Engine
-from .errors import BundleError, InputError
+from .errors import BundleError, InputError, StateError
+from .item_ids import ItemIds
 from .item_table import quantize_rows
+from .reranker import RankedItem, Reranker, User
 
-__all__ = ["Bundle", "BundleError", "Engine", "InputError", "quantize_rows"]
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Engine",
+    "InputError",
+    "ItemIds",
+    "RankedItem",
+    "Reranker",
+    "StateError",
+    "User",
+    "quantize_rows",
+]

@@ -3,7 +3,7 @@
 Whatever a user got wrong is an `InputError`, told in one line: what, got, expected, what to do. The
 command line turns each of these into an exit code in one place (`pocketrec.cli.main`):
 
-    InputError, BundleError, MissingExtraError -> 2      GateError -> 1
+    InputError, BundleError, StateError, MissingExtraError -> 2      GateError -> 1
 
 Every other exception is a bug of ours and keeps its traceback.
 """
@@ -17,6 +17,10 @@ class InputError(ValueError):
 
 class BundleError(InputError):
     """A bundle that cannot be trusted: truncated, edited, or written by a newer pocketrec."""
+
+
+class StateError(InputError):
+    """A user's state that cannot be trusted: truncated, edited, or written by a newer pocketrec."""
 
 
 class GateError(RuntimeError):

@@ -1,0 +1,106 @@
+"""The candidates of one ranking: what an app may pass, brought into one shape.
+
+Defined outcomes, so that no list can break a ranking:
+
+- an id that comes twice counts where it came first;
+- an id that the bundle does not know has row -1;
+- server scores are standardized over the list (mean 0, deviation 1), so that scores of any scale mix; one that is NaN or
+  infinite says nothing, and counts as the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+from .item_ids import ItemId, ItemIds
+
+_SAME = 1e-9  # scores whose deviation is below this share of the largest differ by rounding only
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """C distinct candidates, in the order in which they were given."""
+
+    ids: list[ItemId]
+    """As given."""
+    rows: NDArray[np.int64]
+    """int64 (C,), -1 where unknown."""
+    server: NDArray[np.float32] | None = None
+    """float32 (C,), standardized; None without server scores, or where all of them say the same."""
+    has_server: NDArray[np.bool_] | None = None
+    """bool (C,): which server scores were finite."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_candidates(
+    item_ids: ItemIds, candidate_ids: Iterable[ItemId], scores: Iterable[float] | None = None
+) -> Candidates:
+    """Bring candidates and their server scores into shape.
+
+    >>> found = read_candidates(ItemIds.from_sequence([7, 8, 9]), [9, 5, 9, 7], [1.0, 0.0, 4.0, -1.0])
+    >>> found.ids, found.rows, found.server
+    ([9, 5, 7], array([ 2, -1,  0]), array([ 1.2247449,  0.       , -1.2247449], dtype=float32))
+
+    Raises:
+        InputError: as many scores as candidates are expected, one number each.
+    """
+    ids: list[Any] = candidate_ids.tolist() if isinstance(candidate_ids, np.ndarray) else list(candidate_ids)
+    values = None if scores is None else _numbers(scores, len(ids))
+    try:
+        distinct = len(set(ids))
+    except TypeError:
+        odd = next(i for i in ids if not isinstance(i, int | str | np.integer))
+        raise InputError(f"candidates: {odd!r} is no item id; expected integers or strings") from None
+    if distinct < len(ids):
+        first = {item_id: n for n, item_id in reversed(list(enumerate(ids)))}  # 1 and True are one key: rare
+        kept = sorted(first.values())
+        ids = [ids[n] for n in kept]
+        values = None if values is None else values[kept]
+    rows = item_rows(item_ids, ids)
+    if values is None:
+        return Candidates(ids, rows)
+    finite = np.isfinite(values)
+    return Candidates(ids, rows, _standardized(values, finite), finite)
+
+
+def item_rows(item_ids: ItemIds, ids: Sequence[Any]) -> NDArray[np.int64]:
+    """`ItemIds.rows`, several times faster where all ids are plain integers and the table's ids are a range."""
+    if item_ids.kind == "range" and set(map(type, ids)) == {int}:
+        try:
+            return item_ids.rows(np.array(ids, np.int64))
+        except OverflowError:  # an integer beyond 64 bits is unknown, and the slow way says so
+            pass
+    return item_ids.rows(ids)
+
+
+def _numbers(scores: Iterable[float], count: int) -> NDArray[np.float64]:
+    try:
+        values = np.asarray(scores if isinstance(scores, np.ndarray) else list(scores), np.float64)
+    except (TypeError, ValueError):
+        raise InputError("scores: not all of them are numbers; expected one number a candidate") from None
+    if values.shape != (count,):
+        raise InputError(
+            f"scores: shape {values.shape} for {count} candidates; expected one number a candidate"
+        )
+    return values
+
+
+def _standardized(values: NDArray[np.float64], finite: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+    """Mean 0, deviation 1, with the mean for what is not finite; None where they do not differ."""
+    if not finite.any():
+        return None
+    largest = np.abs(values[finite]).max()
+    scaled = np.where(finite, values, 0.0) / (largest or 1.0)  # so that the square of 1e300 is not infinite
+    scaled[~finite] = scaled[finite].mean()
+    deviation = scaled.std()
+    if not deviation > _SAME:
+        return None
+    return ((scaled - scaled.mean()) / deviation).astype(np.float32)

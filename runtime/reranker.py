@@ -1,0 +1,326 @@
+"""Rank for one user, and learn from what the user does: the whole of what an app calls.
+
+    ranker = Reranker.load("model.pocket")
+    user = ranker.user("state.bin")            # goes on where it stopped; starts anew where there is no such file
+    user.observe(item_id, ...)                 # what the person did before
+    user.rerank(candidate_ids, k=10)           # ids and scores, best first
+    user.feedback(item_id, clicked=True)       # learns at once
+    user.save()
+
+What holds:
+
+- Without feedback the ranking is exactly the model's: the order of `Engine.score`, ties towards the earlier candidate.
+- A click is learned against the list it was made on (`shown_list`) and joins the history. A dismissal sends the item
+  behind all others, until it is clicked, and out of `recommend`. What was shown and neither clicked nor dismissed
+  teaches nothing.
+- Candidates that the bundle does not know come last, in the order given, with the score -inf; with a server score they
+  are ranked by that, as if the model thought of them as average.
+- With `scores` from a server, both opinions count alike: the model's score plus the server's, standardized over the list.
+- Every user has a lock; a ranker and its engine are shared by threads.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .adaptation import ResidualUser
+from .candidates import Candidates, item_rows, read_candidates
+from .engine import Device, Engine
+from .errors import InputError
+from .item_ids import ItemId
+from .item_space import ItemSpace
+from .shown_list import LISTS_KEPT, ShownList, contrast
+from .user_state import DISMISSED_KEPT, HISTORY_KEPT, UserState, read_state, write_state
+
+
+class RankedItem(NamedTuple):
+    """An item and its score; scores are comparable within one ranking only."""
+
+    item_id: ItemId
+    score: float
+
+
+class Reranker:
+    """A loaded bundle, ready to rank for any number of users."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._space: ItemSpace | None = None
+        self._space_lock = threading.Lock()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], threads: int = 1, device: Device = "cpu") -> Reranker:
+        """Open a bundle.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            BundleError: not a bundle, truncated, edited, or of a newer version.
+            InputError: the device is not there.
+        """
+        return cls(Engine.load(path, threads=threads, device=device))
+
+    def user(self, state_path: str | os.PathLike[str] | None = None) -> User:
+        """One user: who goes on where `state_path` stopped, or a new one where there is no such file yet.
+
+        Raises:
+            StateError: the file is truncated, edited, of a newer version, or no state at all.
+        """
+        state = UserState()
+        if state_path is not None and os.path.lexists(state_path):
+            state = read_state(state_path)
+        return User(self, state, state_path)
+
+    @property
+    def item_space(self) -> ItemSpace:
+        """The geometry that users learn in; made at the first feedback."""
+        if self._space is None:
+            with self._space_lock:
+                if self._space is None:
+                    self._space = ItemSpace.of(self.engine.table)
+        return self._space
+
+
+class User:
+    """One person on this device; made by `Reranker.user`. Calls from several threads take turns."""
+
+    def __init__(self, ranker: Reranker, state: UserState, state_path: str | os.PathLike[str] | None = None):
+        self._ranker = ranker
+        self._engine = ranker.engine
+        self._path = None if state_path is None else Path(state_path)
+        self._lock = threading.RLock()
+        self._history: deque[ItemId] = deque(state.history, maxlen=HISTORY_KEPT)
+        self._rows: deque[int] = deque(
+            (int(row) for row in item_rows(self._engine.item_ids, state.history) if row >= 0),
+            maxlen=max(self._engine.max_length, HISTORY_KEPT),
+        )
+        self._dismissed = dict.fromkeys(state.dismissed)
+        self._residual = _learned_residual(state, self._engine)
+        self._model_user: NDArray[np.float32] | None = None  # encoded at its first use after an event
+        self._shown: deque[ShownList] = deque(maxlen=LISTS_KEPT)
+
+    @property
+    def history(self) -> list[ItemId]:
+        """What the user chose, oldest first: the last 512 events."""
+        with self._lock:
+            return list(self._history)
+
+    def observe(self, *item_ids: ItemId) -> None:
+        """Append events to the history, oldest first, without learning: what the person did elsewhere or before.
+
+        Ids that the bundle does not know are remembered, for a later bundle, and do not count in this one.
+
+        Raises:
+            InputError: not an integer or a string; nothing is appended.
+        """
+        ids = [_item_id(item_id) for item_id in item_ids]
+        with self._lock:
+            self._append(ids)
+
+    def rerank(
+        self, candidate_ids: Iterable[ItemId], k: int = 10, scores: Iterable[float] | None = None
+    ) -> list[RankedItem]:
+        """The k best of the candidates, best first; fewer where there are fewer.
+
+        Args:
+            candidate_ids: any number; one that comes twice counts once.
+            k: at least 1.
+            scores: one a candidate, from whoever made the list (a server); NaN, infinite ones and None say nothing.
+
+        Raises:
+            InputError: k below 1, or scores that do not fit the candidates.
+        """
+        _check_k(k)
+        candidates = read_candidates(self._engine.item_ids, candidate_ids, scores)
+        if not candidates.ids:
+            return []
+        with self._lock:
+            user = self._user_vector()
+            ranking = self._score(candidates, user)
+            order = np.argsort(-ranking, kind="stable")
+            self._remember(user, candidates.rows[order], ranking[order])
+        best = order[:k]
+        ids = candidates.ids
+        return [
+            RankedItem(ids[n], score) for n, score in zip(best.tolist(), ranking[best].tolist(), strict=True)
+        ]
+
+    def recommend(self, k: int = 10, exclude_seen: bool = True) -> list[RankedItem]:
+        """The k best of the catalogue, best first, without what was dismissed; fewer where fewer are left.
+
+        Args:
+            k: at least 1.
+            exclude_seen: leave out the items of the history.
+
+        Raises:
+            InputError: k below 1.
+        """
+        _check_k(k)
+        with self._lock:
+            user = self._user_vector()
+            left_out = [
+                row for row in item_rows(self._engine.item_ids, list(self._dismissed)).tolist() if row >= 0
+            ]
+            if exclude_seen:
+                left_out += self._rows
+            rows, scores = self._engine.top_k(user, k, np.array(left_out, np.int64))
+            self._shown.append(ShownList(user, self._encoded(), None, None))
+        ids = self._engine.item_ids.ids(rows.tolist())
+        return [RankedItem(item_id, score) for item_id, score in zip(ids, scores.tolist(), strict=True)]
+
+    def feedback(self, item_id: ItemId, clicked: bool = True) -> None:
+        """Learn from one choice: `item_id` was clicked (bought, played, ...), or dismissed.
+
+        A click joins the history. The item need not come from a list of ours: then it is learned against the catalogue.
+
+        Raises:
+            InputError: not an integer or a string.
+        """
+        item_id = _item_id(item_id)
+        with self._lock:
+            row = int(item_rows(self._engine.item_ids, [item_id])[0])
+            if row >= 0:
+                self._learn(row, clicked)
+            if clicked:
+                self._dismissed.pop(item_id, None)
+                self._append([item_id])
+            else:
+                self._dismissed.pop(item_id, None)  # the newest dismissal is remembered longest
+                self._dismissed[item_id] = None
+                while len(self._dismissed) > DISMISSED_KEPT:
+                    del self._dismissed[next(iter(self._dismissed))]
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> int:
+        """Write the state, atomically; returns its size in bytes. Without `path`, to the file given to `Reranker.user`.
+
+        Raises:
+            InputError: no path here, and none then.
+            OSError: the folder is missing or cannot be written, or the disk is full; the old file is untouched.
+        """
+        target = self._path if path is None else path
+        if target is None:
+            raise InputError("save: no path; give one here, or to Reranker.user(state_path)")
+        with self._lock:
+            state = self._state()
+        return write_state(target, state)
+
+    def _state(self) -> UserState:
+        residual = self._residual
+        return UserState(
+            history=list(self._history),
+            dismissed=list(self._dismissed),
+            bundle=self._engine.bundle.fingerprint,
+            learned={"residual": residual.vector, "residual_gradient_squared": residual.gradient_squared},
+            counters={"residual_events": residual.n_events},
+        )
+
+    def _append(self, ids: list[ItemId]) -> None:
+        self._history.extend(ids)
+        known = [row for row in item_rows(self._engine.item_ids, ids).tolist() if row >= 0]
+        if known:
+            self._rows.extend(known)
+            self._model_user = None
+
+    def _encoded(self) -> NDArray[np.float32]:
+        """The model's user vector of the history, float32 (D,)."""
+        if self._model_user is None:
+            rows = list(self._rows)[-self._engine.max_length :]
+            encoded = self._engine.encode(np.array([rows], np.int64))[0] if rows else self._engine.prior()
+            self._model_user = encoded
+            return encoded
+        return self._model_user
+
+    def _user_vector(self) -> NDArray[np.float32]:
+        """The model's user vector, with what was learned."""
+        encoded = self._encoded()
+        if self._residual.n_events == 0:
+            return encoded
+        return self._residual.added_to(encoded, self._ranker.item_space)
+
+    def _score(self, candidates: Candidates, user: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 (C,); -inf for what is unknown."""
+        rows = candidates.rows
+        known = rows >= 0
+        if known.all():
+            scores = self._engine.score(user[None], rows[None])[0]
+        else:
+            scores = np.full(len(rows), -np.inf, np.float32)
+            if known.any():
+                scores[known] = self._engine.score(user[None], rows[known][None])[0]
+            if candidates.has_server is not None:
+                scores[~known & candidates.has_server] = scores[known].mean() if known.any() else 0.0
+        if candidates.server is not None:
+            spread = scores[known].std() if known.any() else 0.0
+            scores += candidates.server * np.float32(spread or 1.0)
+        if self._dismissed:
+            self._send_back(scores, candidates.ids)
+        return scores
+
+    def _send_back(self, scores: NDArray[np.float32], ids: list[Any]) -> None:
+        """Lower the dismissed ones of the candidates below all others that are known, in their order; in place."""
+        dismissed = np.array([item_id in self._dismissed for item_id in ids])
+        dismissed &= np.isfinite(scores)
+        others = ~dismissed & np.isfinite(scores)
+        if dismissed.any() and others.any():
+            gap = scores[dismissed].max() - scores[others].min()
+            if gap >= 0:
+                scores[dismissed] -= np.float32(gap + max(1.0, abs(gap)))
+
+    def _remember(
+        self, user: NDArray[np.float32], rows: NDArray[np.int64], scores: NDArray[np.float32]
+    ) -> None:
+        known = rows >= 0
+        if known.any():
+            self._shown.append(ShownList(user, self._encoded(), rows[known], scores[known]))
+
+    def _learn(self, row: int, clicked: bool) -> None:
+        space = self._ranker.item_space
+        shown = next((shown for shown in reversed(self._shown) if row in shown), None)
+        if shown is None:
+            shown = ShownList(self._user_vector(), self._encoded(), None, None)
+        scale = ResidualUser.logit_scale(shown.model_user, space)
+        rows, logits, item = contrast(shown, row, self._engine, scale, self._residual.n_events)
+        vectors = (self._engine.table.lookup(rows) - space.center) / np.float32(space.radius)
+        self._residual.learn_(vectors, logits, item, chosen=clicked)
+
+
+def _learned_residual(state: UserState, engine: Engine) -> ResidualUser:
+    """What was learned with this very bundle; nothing with another, or where it does not fit."""
+    residual = ResidualUser.new(engine.width)
+    vector = state.learned.get("residual")
+    squared = state.learned.get("residual_gradient_squared")
+    if state.bundle == engine.bundle.fingerprint and vector is not None and squared is not None:
+        fits = vector.shape == squared.shape == (engine.width,) and bool((squared > 0).all())
+        if fits:
+            residual.vector, residual.gradient_squared = vector.astype(np.float32), squared.astype(np.float32)
+            residual.n_events = max(state.counters.get("residual_events", 0), 0)
+    return residual
+
+
+def _item_id(item_id: Any) -> ItemId:
+    """A plain integer or string; raises `InputError` for anything else."""
+    if isinstance(item_id, str):
+        return str(item_id)
+    if isinstance(item_id, int | np.integer) and not isinstance(item_id, bool):
+        return int(item_id)
+    raise InputError(
+        f"item id {item_id!r} of type {type(item_id).__name__}: expected an integer or a string"
+        + ("; give the ids one by one: observe(*item_ids)" if isinstance(item_id, list | tuple) else "")
+    )
+
+
+def _check_k(k: Any) -> None:
+    try:
+        valid = operator.index(k) >= 1
+    except TypeError:
+        valid = False
+    if not valid:
+        raise InputError(f"k: got {k!r}, expected a number of items, at least 1")
