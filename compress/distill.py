@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -48,7 +49,10 @@ class DistillConfig:
     soft_weight: float = 0.8
     """Share of the soft targets, 0 to 1; 0.8 is what the literature settles on for catalogues that fit."""
     learning_rate: float = 1e-3
-    """Adam's, at the start; falls to a twentieth along a cosine."""
+    """Adam's for the encoder, at the start; falls to a twentieth along a cosine."""
+    table_learning_rate: float = 1e-4
+    """Adam's for the item table. Adam moves every number by about its rate a step however small the gradient, and
+    with whole-catalogue targets every row has one: at the encoder's rate rare items drift and lose what they knew."""
     batch_size: int = 256
     """Histories a step."""
     prefixes_per_user: int = 2
@@ -63,8 +67,8 @@ class DistillConfig:
             raise ValueError(
                 "distill: epochs, patience and batch_size must be at least 1, prefixes_per_user at least 0"
             )
-        if self.temperature <= 0 or self.learning_rate <= 0:
-            raise ValueError("distill: temperature and learning_rate must be positive")
+        if min(self.temperature, self.learning_rate, self.table_learning_rate) <= 0:
+            raise ValueError("distill: temperature and learning rates must be positive")
 
 
 def distill(
@@ -90,12 +94,18 @@ def distill(
     generator = np.random.default_rng(seed)
     torch.manual_seed(seed)  # dropout, where the student has it, draws from torch's global generator
     quantizer = RowQuantizer(student.item_table.shape[0], bits)
-    parameters = [p for p in student.parameters() if p.requires_grad]  # type: ignore[attr-defined]
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
+    encoder = [p for name, p in student.named_parameters() if name != "item_table"]  # type: ignore[attr-defined]
+    optimizer = torch.optim.Adam(
+        [
+            {"params": encoder, "lr": config.learning_rate},
+            {"params": [student.item_table], "lr": config.table_learning_rate},
+        ]
+    )
     n_users = sum(len(s) >= 1 for s in sequences)
     steps_per_epoch = max(1, n_users * (1 + config.prefixes_per_user) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, config.epochs * steps_per_epoch, eta_min=config.learning_rate / 20
+    n_steps_planned = config.epochs * steps_per_epoch
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.05 + 0.475 * (1 + math.cos(math.pi * min(1.0, step / n_steps_planned)))
     )
     teacher_table = teacher.item_table.detach()
     best, best_value, since = copy.deepcopy(student), validate(student), 0
@@ -112,8 +122,7 @@ def distill(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            if n_steps < steps_per_epoch:
-                schedule.step()
+            schedule.step()
             total, n_steps = total + loss.item(), n_steps + 1
             progress(
                 (epoch - 1) * steps_per_epoch + min(n_steps, steps_per_epoch),
