@@ -129,7 +129,7 @@ class _Scale:
             span = math.log10(self.high / self.low)
             digits = (1, 2, 5) if span < 2 else (1,)
             if span < 0.5:
-                digits = (1, 1.5, 2, 3, 4, 5, 6, 8)
+                digits = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
             ticks = [digit * 10.0**decade for decade in decades for digit in digits]
         else:
             rough = (self.high - self.low) / 4

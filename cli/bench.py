@@ -11,14 +11,18 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from .subparsers import Subparsers
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the options of `pocketrec bench`."""
     parser = subparsers.add_parser(
         "bench",
         description="Measure bundles on interactions: ranking, latency, memory and size, all in one run.",
-        epilog="With --teacher (`pocketrec compress --teacher-out` writes one), every bundle is compared with it, "
-        "on the same users and in the same rounds; else several bundles are compared with the first.",
+    )
+    parser.epilog = (
+        "With --teacher (`pocketrec compress --teacher-out` writes one), every bundle is compared with it, on the "
+        "same users and in the same rounds; else several bundles are compared with the first."
     )
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", type=Path, help="bundles to measure")
     parser.add_argument(
