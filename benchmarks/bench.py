@@ -11,9 +11,8 @@ and the tests read nothing else.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +30,9 @@ from .interactions import Interactions, map_items, read_interactions
 from .latency import Timing
 from .machine import available_cores, describe_machine, device_problem
 from .memory import baseline_memory, measure_memory
-from .operations import Track, Workload, measure_latency, sample_histories
+from .operations import Workload, measure_latency, sample_histories
 from .popularity import PopularityScorer, item_counts
+from .progress import Track, untracked
 from .protocols import Split, leave_one_out, training_sequences
 
 if TYPE_CHECKING:
@@ -72,12 +72,6 @@ class System:
     role: Literal["teacher", "bundle"]
     path: Path
     bundle: Bundle
-
-
-@contextlib.contextmanager
-def untracked(title: str, total: int) -> Generator[Any]:
-    """No progress bar."""
-    yield lambda _done: None
 
 
 def run_bench(config: BenchConfig, track: Track = untracked) -> dict[str, Any]:

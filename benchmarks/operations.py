@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .latency import Call, Timing, compare, summarize, time_interleaved
+from .progress import Track
 
 if TYPE_CHECKING:
     from ..runtime.engine import Device
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 LOAD_ROUNDS = 40
 """Loads are slow and vary little: fewer of them."""
-
-Track = Callable[[str, int], Any]
-"""`with track("what", total) as advance: advance(n)`: a progress bar, or nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shlex
-import sys
-from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
+from .progress import terminal_track
 from .subparsers import Subparsers
 
 
@@ -89,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             command=_command(args),
         ),
-        _track,
+        terminal_track,
     )
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
     print(text if alone else "\n".join(results_lines(results)))
@@ -140,12 +137,3 @@ def _command(args: argparse.Namespace) -> str:
         if getattr(args, name) is not None:
             words += [f"--{name}", str(getattr(args, name))]
     return shlex.join(words)
-
-
-@contextlib.contextmanager
-def _track(title: str, total: int) -> Generator[Any]:
-    """A progress bar on stderr; nothing where that is no terminal."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=title, disable=not sys.stderr.isatty(), leave=False, file=sys.stderr) as bar:
-        yield bar.update

@@ -29,11 +29,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..benchmarks.progress import Track, untracked
 from .fake_quantize import RowQuantizer
 from .models.protocol import SequenceModel
-
-Progress = Callable[[int, int, str], object]
-"""Called with (done, total, text) as work goes on."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,7 @@ def distill(
     bits: int | None,
     validate: Callable[[SequenceModel], float],
     seed: int,
-    progress: Progress = lambda done, total, text: None,
+    track: Track = untracked,
 ) -> tuple[SequenceModel, dict[str, Any]]:
     """Train a copy of `student` on training sequences of item rows, with its table rounded to `bits` bits in the loop.
 
@@ -113,22 +111,23 @@ def distill(
     for epoch in range(1, config.epochs + 1):
         began, total, n_steps = time.perf_counter(), 0.0, 0
         student.train()  # type: ignore[attr-defined]
-        for rows, targets in prefix_batches(sequences, config, student.max_length, generator):
-            with torch.no_grad():
-                expected = teacher.encode(teacher_table[rows]) @ teacher_table.T
-            table = quantizer(student.item_table)
-            scores = student.encode(F.embedding(rows, table)) @ table.T
-            loss = distillation_loss(scores, expected, targets, rows if config.mask_history else None, config)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total, n_steps = total + loss.item(), n_steps + 1
-            progress(
-                (epoch - 1) * steps_per_epoch + min(n_steps, steps_per_epoch),
-                config.epochs * steps_per_epoch,
-                "distill",
-            )
+        with track(
+            f"distill, epoch {epoch}/{config.epochs}", n_users * (1 + config.prefixes_per_user)
+        ) as advance:
+            for rows, targets in prefix_batches(sequences, config, student.max_length, generator):
+                with torch.no_grad():
+                    expected = teacher.encode(teacher_table[rows]) @ teacher_table.T
+                table = quantizer(student.item_table)
+                scores = student.encode(F.embedding(rows, table)) @ table.T
+                loss = distillation_loss(
+                    scores, expected, targets, rows if config.mask_history else None, config
+                )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total, n_steps = total + loss.item(), n_steps + 1
+                advance(len(rows))
         student.eval()  # type: ignore[attr-defined]
         value = validate(student)
         history.append(
@@ -158,15 +157,15 @@ def distillation_loss(
     if history is not None:
         scores = scores.scatter(1, history, -1e9)
         expected = expected.scatter(1, history, -1e9)
-    temperature = config.temperature
-    soft = (expected / temperature).softmax(1)
-    student_log = (scores / temperature).log_softmax(1)
+    student_log = scores.log_softmax(1)
+    soft_log = student_log if config.temperature == 1 else (scores / config.temperature).log_softmax(1)
+    soft = (expected / config.temperature).softmax(1)
     # the teacher's own entropy does not depend on the student: the cross-entropy has the same gradient as KL
-    kl = -(soft * student_log).sum(1).mean() * temperature**2
-    loss = config.soft_weight * kl
+    cross_entropy = -torch.einsum("bn,bn->b", soft, soft_log).mean()
+    loss = config.soft_weight * config.temperature**2 * cross_entropy
     known = targets >= 0
     if config.soft_weight < 1 and bool(known.any()):
-        hard = F.cross_entropy(scores[known], targets[known], reduction="sum") / len(targets)
+        hard = -student_log[known, targets[known]].sum() / len(targets)
         loss = loss + (1 - config.soft_weight) * hard
     return loss
 

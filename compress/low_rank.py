@@ -7,7 +7,9 @@
 The table, which is most of the bytes, shrinks by r / D, and so does the time to score the catalogue; the encoder
 keeps its width, its weights and its LayerNorms. Factors start as the truncated singular value decomposition of the
 teacher's table, E ~ (U S) V^T with expand = V^T and project = V: the best approximation of that rank in the least
-squares sense (Eckart and Young 1936), so that distillation starts close by.
+squares sense (Eckart and Young 1936), so that distillation starts close by. A random rotation in the space of the
+factors spreads each row's length over all its dimensions: scores do not change, and one scale a row then fits them all
+(measured on Beauty: in the singular basis 3 bits cost twice what they cost in a rotated one).
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class LowRank(nn.Module):
         return self.encode(item_vectors)
 
 
-def low_rank(model: SequenceModel, width: int) -> LowRank:
+def low_rank(model: SequenceModel, width: int, *, seed: int) -> LowRank:
     """A copy of `model` whose item table has rank `width`, at most its own width.
 
     Raises:
@@ -70,7 +72,8 @@ def low_rank(model: SequenceModel, width: int) -> LowRank:
         raise ValueError(f"low rank: width {width}, expected 1 to {model.width}, the model's own")
     table = model.item_table.detach()
     _, _, basis = torch.linalg.svd(table.T @ table)  # rows: right singular vectors, (D, D)
-    expand = basis[:width].contiguous()  # (r, D)
+    rotation, _ = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(seed)))
+    expand = rotation @ basis[:width]  # (r, D), orthonormal rows
     inner = copy.deepcopy(model)
     del inner.item_table  # type: ignore[misc]
     return LowRank(inner, table @ expand.T, expand, expand.T.contiguous())  # type: ignore[arg-type]

@@ -47,7 +47,9 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         if not (0 < self.keep_heads <= 1 and 0 < self.keep_inner <= 1):
-            raise ValueError(f"prune: keep_heads {self.keep_heads}, keep_inner {self.keep_inner}; expected above 0, up to 1")
+            raise ValueError(
+                f"prune: keep_heads {self.keep_heads}, keep_inner {self.keep_inner}; expected above 0, up to 1"
+            )
         if self.inner_multiple < 1 or self.calibration_batches < 1:
             raise ValueError("prune: inner_multiple and calibration_batches must be at least 1")
 
@@ -74,7 +76,9 @@ def prune(
     for root in list(_roots(model, config)):
         if root.keep == root.n_units:
             continue
-        graph = tp.DependencyGraph().build_dependency(model, example_inputs=example, forward_fn=_all_positions)
+        graph = tp.DependencyGraph().build_dependency(
+            model, example_inputs=example, forward_fn=_all_positions
+        )
         channels = list(range(root.linear.out_features))
         group = graph.get_pruning_group(root.linear, tp.prune_linear_out_channels, idxs=channels)
         per_unit: Tensor = importance(group).reshape(root.n_units, -1).sum(1)
@@ -99,7 +103,12 @@ def _roots(model: SASRec, config: PruneConfig) -> Iterator[_Root]:
     """What can be cut. A head is cut through `v`; its partners q, k and out follow through the dependency graph."""
     for index, layer in enumerate(model.layers):
         n_heads = layer.attention.n_heads
-        yield _Root(f"layers.{index}.heads", layer.attention.v, n_heads, max(1, math.ceil(n_heads * config.keep_heads)))
+        yield _Root(
+            f"layers.{index}.heads",
+            layer.attention.v,
+            n_heads,
+            max(1, math.ceil(n_heads * config.keep_heads)),
+        )
         inner = layer.dense_1.out_features
         keep = math.ceil(inner * config.keep_inner / config.inner_multiple) * config.inner_multiple
         yield _Root(f"layers.{index}.inner", layer.dense_1, inner, min(inner, keep))
@@ -111,10 +120,14 @@ def _all_positions(model: nn.Module, example: Tensor) -> Tensor:
     return model.hidden_states(example, lengths)  # type: ignore[operator]
 
 
-def _accumulate_gradients(model: SASRec, sequences: Sequence[NDArray[np.int64]], config: PruneConfig, seed: int) -> None:
+def _accumulate_gradients(
+    model: SASRec, sequences: Sequence[NDArray[np.int64]], config: PruneConfig, seed: int
+) -> None:
     """Gradients of the next-item cross-entropy, summed over calibration batches."""
     model.zero_grad(set_to_none=True)
-    batches = prefix_batches(sequences, DistillConfig(prefixes_per_user=1), model.max_length, np.random.default_rng(seed))
+    batches = prefix_batches(
+        sequences, DistillConfig(prefixes_per_user=1), model.max_length, np.random.default_rng(seed)
+    )
     used = 0
     for rows, targets in batches:
         known = targets >= 0

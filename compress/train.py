@@ -4,7 +4,7 @@ For a training sequence s_1 ... s_n, with h_t the model's user vector after s_t 
 
     loss = mean over t of  -log softmax(E h_t)[s_(t+1)]
 
-over the whole catalogue, or over the next item and uniform negatives shared by a batch, whose logits are raised by
+over the whole catalogue (without what the user met before, as when it ranks), or over the next item and uniform negatives shared by a batch, whose logits are raised by
 log((N - 1) / negatives) so that their sum estimates the catalogue's (Jean et al. 2015, arXiv:1412.2007, section 3). It
 is this loss, not the architecture, that a strong SASRec owes its figures to (Klenitskiy and Vasilev 2023,
 arXiv:2309.07602).
@@ -62,8 +62,9 @@ class TrainConfig:
     negatives: int | None = None
     """Sampled negatives a batch; 0: the whole catalogue; None: the whole one up to `FULL_SOFTMAX_ITEMS` items,
     else `SAMPLED_NEGATIVES`."""
-    label_smoothing: float = 0.0
-    """Share of the target's probability that goes to all candidates alike, 0 to 1."""
+    mask_history: bool = True
+    """Leave items that the user met before out of the softmax, as they are when it ranks; false where people come
+    back to items. Sampled negatives are not looked through: few of so large a catalogue are ever met."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size"):
@@ -71,8 +72,6 @@ class TrainConfig:
                 raise InputError(f"train: {name} {getattr(self, name)}, expected at least 1")
         if self.learning_rate <= 0:
             raise InputError(f"train: learning_rate {self.learning_rate}, expected more than 0")
-        if not 0 <= self.label_smoothing < 1:
-            raise InputError(f"train: label_smoothing {self.label_smoothing}, expected 0 to 1")
         if self.negatives is not None and self.negatives < 0:
             raise InputError(f"train: negatives {self.negatives}, expected 0 (the whole catalogue) or more")
 
@@ -124,7 +123,7 @@ def train_sasrec(
             ):
                 sampled = _sample(model_config.n_items, negatives, generator) if negatives else None
                 optimizer.zero_grad(set_to_none=True)
-                loss, n = backward_(model, rows, targets, sampled, config.label_smoothing)
+                loss, n = backward_(model, rows, targets, sampled=sampled, mask_history=config.mask_history)
                 optimizer.step()
                 loss_sum, n_targets, done = loss_sum + loss * n, n_targets + n, done + len(rows)
                 progress(
@@ -201,7 +200,7 @@ def _windows(
 
 
 def backward_(
-    model: SASRec, rows: Tensor, targets: Tensor, sampled: Tensor | None, label_smoothing: float = 0.0
+    model: SASRec, rows: Tensor, targets: Tensor, *, sampled: Tensor | None, mask_history: bool
 ) -> tuple[float, int]:
     """Add the gradient of the mean loss of a batch to the parameters'.
 
@@ -214,22 +213,32 @@ def backward_(
     """
     valid = targets >= 0  # (B, L)
     hidden = model.hidden_states(F.embedding(rows, model.item_table), valid.sum(1))[valid]  # (P, D)
+    window, position = valid.nonzero(as_tuple=True)  # (P,), (P,)
     targets = targets[valid]  # (P,)
     users = hidden.detach().requires_grad_()
     n_targets, n_items, loss_sum = len(targets), len(model.item_table), 0.0
     chunk = max(1, CHUNK_LOGITS // (n_items if sampled is None else len(sampled)))
     for start in range(0, n_targets, chunk):
-        some, wanted = users[start : start + chunk], targets[start : start + chunk]
-        if sampled is None:
-            logits = some @ model.item_table.T  # (p, N)
+        some = slice(start, start + chunk)
+        if sampled is not None:
+            logits = _sampled_logits(users[some], targets[some], sampled, model.item_table)  # (p, 1 + K)
+            loss = -logits.log_softmax(1)[:, 0].sum() / n_targets
         else:
-            logits = _sampled_logits(some, wanted, sampled, model.item_table)  # (p, 1 + K)
-            wanted = torch.zeros_like(wanted)
-        loss = F.cross_entropy(logits, wanted, reduction="sum", label_smoothing=label_smoothing) / n_targets
+            logits = users[some] @ model.item_table.T  # (p, N)
+            if mask_history:
+                _mask_history_(logits, targets[some], rows[window[some]], position[some])
+            loss = F.cross_entropy(logits, targets[some], reduction="sum") / n_targets
         loss.backward()
         loss_sum += loss.item()
     hidden.backward(users.grad)
     return loss_sum, n_targets
+
+
+def _mask_history_(logits: Tensor, targets: Tensor, rows: Tensor, positions: Tensor) -> None:
+    """Minus infinity for what lies in rows (p, L) up to positions (p,); the target keeps its logit in any case."""
+    later = torch.arange(rows.shape[1]) > positions[:, None]  # (p, L)
+    penalty = torch.zeros(rows.shape).masked_fill_(~later & (rows != targets[:, None]), float("-inf"))
+    logits.scatter_add_(1, rows, penalty)  # adds, so that an item met twice and a pad's zero do no harm
 
 
 def _sampled_logits(users: Tensor, targets: Tensor, sampled: Tensor, item_table: Tensor) -> Tensor:

@@ -1,0 +1,230 @@
+"""`pocketrec compress CHECKPOINT --data FILE -o MODEL.pocket`: a trained recommender in, a small bundle out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .progress import terminal_track
+from .subparsers import Subparsers
+
+if TYPE_CHECKING:
+    from ..benchmarks.interactions import Interactions
+    from ..compress.pipeline import Compressed
+    from ..compress.recipe import Recipe
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the options of `pocketrec compress`."""
+    parser = subparsers.add_parser(
+        "compress",
+        description="Turn a trained checkpoint into a small bundle: prune, distill, quantize, export, verify, measure.",
+    )
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=Path, help="a trained model: .pt, .pth, .safetensors"
+    )
+    parser.add_argument(
+        "--data", metavar="FILE", type=Path, required=True, help="the interactions it was trained on"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help="the bundle to write"
+    )
+    parser.add_argument(
+        "--teacher-out", metavar="FILE", type=Path, help="also write the uncompressed model as a bundle"
+    )
+    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+
+    what = parser.add_argument_group("what to do")
+    what.add_argument(
+        "--recipe",
+        metavar="NAME",
+        default="balanced",
+        help="balanced (default), lossless, int8, or a .toml file",
+    )
+    what.add_argument("--bits", metavar="N", type=int, help="bits a value of the item table: 2, 3, 4 or 8")
+    what.add_argument(
+        "--table-width", metavar="N", type=int, help="dimensions of the item table (default: the model's)"
+    )
+    what.add_argument("--epochs", metavar="N", type=int, help="passes of distillation; 0 skips it")
+    what.add_argument("--seed", metavar="N", type=int, help="of everything random (default: 0)")
+    what.add_argument("--threads", metavar="N", type=int, help="threads of torch (default: all cores)")
+
+    gates = parser.add_argument_group("budget: what breaks it is not written, and the exit code is 1")
+    gates.add_argument(
+        "--max-drop", metavar="SHARE", type=_share, help="largest loss of validation NDCG@10, such as 1%%"
+    )
+    gates.add_argument("--max-size", metavar="SIZE", type=_size, help="largest bundle, such as 400KB or 2MB")
+
+    model = parser.add_argument_group("the checkpoint")
+    model.add_argument(
+        "--layout", metavar="NAME", help="how its weights are named (default: found by its keys)"
+    )
+    model.add_argument("--heads", metavar="N", type=int, help="attention heads, where the file does not say")
+
+    data = parser.add_argument_group("the interactions")
+    data.add_argument(
+        "--format",
+        metavar="NAME",
+        help="sequence, pairs, delimited, recbole, movielens or parquet (default: found)",
+    )
+    for column in ("user", "item", "time", "rating"):
+        data.add_argument(f"--{column}", metavar="NAME", help=f"the column of the {column}")
+    data.add_argument(
+        "--allow-unknown-items",
+        action="store_true",
+        help="leave out interactions with items that the model lacks",
+    )
+    data.add_argument(
+        "--keep-repeats",
+        action="store_true",
+        help="items of the history stay candidates: people come back to items",
+    )
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compress and print before -> after."""
+    import torch
+
+    from ..benchmarks.interactions import map_items, read_interactions
+    from ..compress.layouts import load_teacher
+    from ..compress.pipeline import Budget, check_destination, compress_model
+    from ..compress.recipe import load_recipe
+
+    recipe = _override(load_recipe(args.recipe), args)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    for path in filter(None, (args.output, args.teacher_out)):
+        check_destination(path, overwrite=args.force)
+    log = print if not args.json else _to_stderr
+    interactions = read_interactions(
+        args.data, user=args.user, item=args.item, time=args.time, rating=args.rating, format=args.format
+    )
+    log(f"data      {interactions.describe()}")
+    teacher = load_teacher(args.checkpoint, n_heads=args.heads, layout=args.layout, interactions=interactions)
+    log(
+        f"teacher   {args.checkpoint.name}: {teacher.layout}, {len(teacher.model.item_table):,} items x {teacher.model.width}, {teacher.source.weights_bytes:,} B of weights"
+    )
+    for note in teacher.notes:
+        log(f"          note: {note}")
+    mapped = map_items(interactions, teacher.item_ids, max_unknown=1.0 if args.allow_unknown_items else 0.0)
+    if mapped.warning:
+        log(f"          warning: {mapped.warning}")
+    compressed = compress_model(
+        teacher,
+        mapped.sequences,
+        recipe,
+        args.output,
+        budget=Budget(max_drop=args.max_drop, max_size_bytes=args.max_size),
+        teacher_output=args.teacher_out,
+        overwrite=args.force,
+        keep_repeats=args.keep_repeats,
+        data=_describe_data(interactions),
+        track=terminal_track,
+        say=lambda step: log(step.line()),
+    )
+    if args.json:
+        print(json.dumps(_as_json(compressed), indent=1))
+    else:
+        _print_result(compressed)
+    return 0
+
+
+def _override(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with what the flags say; a changed one is called `NAME+flags`."""
+    from ..compress.distill import DistillConfig
+    from ..compress.recipe import TableConfig
+    from ..runtime.errors import InputError
+
+    changes: dict[str, Any] = {}
+    try:
+        if args.bits is not None or args.table_width is not None:
+            table = recipe.table or TableConfig()
+            given = {"bits": args.bits, "width": args.table_width}
+            changes["table"] = dataclasses.replace(table, **{k: v for k, v in given.items() if v is not None})
+        if args.epochs is not None:
+            distill = recipe.distill or DistillConfig()
+            changes["distill"] = (
+                dataclasses.replace(distill, epochs=args.epochs) if args.epochs != 0 else None
+            )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if args.seed is not None:
+        if args.seed < 0:
+            raise InputError(f"seed: got {args.seed}, expected at least 0")
+        recipe = dataclasses.replace(recipe, seed=args.seed)
+    return dataclasses.replace(recipe, name=f"{recipe.name}+flags", **changes) if changes else recipe
+
+
+def _print_result(done: Compressed) -> None:
+    ours, theirs = done.metrics["accuracy"]["metrics"], done.metrics["teacher"]["metrics"]
+    popular, kept = done.metrics["popularity"]["metrics"], done.metrics["kept"]["metrics"]
+    print(f"\ntest items, full ranking {'':8} teacher    bundle      kept (95% interval)          popularity")
+    for name in ("hr@10", "ndcg@10", "mrr@10"):
+        ratio = kept[name]["ratio"]
+        interval = (
+            "n/a"
+            if ratio["value"] is None
+            else f"{ratio['value']:.1%} ({ratio['low']:.1%} to {ratio['high']:.1%})"
+        )
+        print(
+            f"  {name.upper():<30} {theirs[name]['value']:.4f}    {ours[name]['value']:.4f}    {interval:<28} {popular[name]['value']:.4f}"
+        )
+    if popular["ndcg@10"]["value"] >= theirs["ndcg@10"]["value"]:
+        print(
+            "  warning: the teacher is no better than popularity; is this the data set that it was trained on?"
+        )
+    print(
+        f"\n{done.path}: {done.size_bytes:,} bytes, {done.checkpoint_bytes / done.size_bytes:.2f}x smaller than the checkpoint's "
+        f"weights ({done.checkpoint_bytes:,}), in {done.seconds:.0f} s"
+    )
+
+
+def _as_json(done: Compressed) -> dict[str, Any]:
+    return {
+        "output": str(done.path),
+        "size_bytes": done.size_bytes,
+        "checkpoint_bytes": done.checkpoint_bytes,
+        "ratio": done.checkpoint_bytes / done.size_bytes,
+        "steps": [step.to_json() for step in done.steps],
+        "metrics": done.metrics,
+        "seconds": done.seconds,
+    }
+
+
+def _describe_data(data: Interactions) -> dict[str, Any]:
+    return {
+        "file": data.source, "sha256": data.sha256, "users": data.n_users, "items": data.n_items,
+        "interactions": data.n_interactions, "counts": data.counts,
+    }  # fmt: skip
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _share(text: str) -> float:
+    """1% or 0.01."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip())
+    value = float(match[1]) / (100 if match[2] else 1) if match else 2.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a share such as 1% or 0.01")
+    return value
+
+
+def _size(text: str) -> int:
+    """400KB, 2MB or plain bytes; K and M are powers of 1,000."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB)?", text.strip(), re.IGNORECASE)
+    size = (
+        int(float(match[1]) * {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[(match[2] or "B").upper()])
+        if match
+        else 0
+    )
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a size such as 400KB or 2MB")
+    return size

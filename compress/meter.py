@@ -1,0 +1,139 @@
+"""How good and how large a model is at any point of the road, measured as the device would run it.
+
+Every figure that a step reports comes from one way: export the model as a bundle, open it with the runtime, rank the
+validation items with the one evaluator in `benchmarks`. While a student trains, `validate` ranks with torch instead,
+its table rounded as it will be; the same evaluator, without the export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from ..benchmarks.evaluate import EngineScorer, Ranking, evaluate_ranks
+from ..benchmarks.progress import Track, untracked
+from ..benchmarks.protocols import Split
+from ..benchmarks.ranking_metrics import per_user
+from ..export.bundle_writer import BundleContent, export_bundle
+from ..runtime.engine import Engine
+from ..runtime.item_ids import ItemIds
+from ..runtime.item_table import FloatRows, ItemTable, quantize_rows
+from .fake_quantize import RowQuantizer
+from .models.protocol import SequenceModel
+from .prior_user import fit_prior_user
+from .report import Measure
+
+VERIFIED_HISTORIES = 32
+
+
+class Meter:
+    """Exports drafts into a folder and measures them on the validation items."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        item_ids: ItemIds,
+        validation: Split,
+        item_counts: NDArray[np.int64],
+        keep_repeats: bool,
+        track: Track = untracked,
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self.item_ids = item_ids
+        self.validation = validation
+        self.item_counts = item_counts
+        self.keep_repeats = keep_repeats
+        self.track = track
+
+    def export(
+        self,
+        draft: str,
+        model: SequenceModel,
+        *,
+        bits: int | None,
+        int8_encoder: bool,
+        manifest: Mapping[str, Any],
+    ) -> Path:
+        """Export and verify a draft; bits=None stores the table in float32."""
+        values = np.ascontiguousarray(model.item_table.detach().numpy())
+        table: ItemTable = FloatRows(values) if bits is None else quantize_rows(values, bits)
+        restored = table.lookup(np.arange(table.n_items))
+        path = self.folder / f"{draft}.pocket"
+        content = BundleContent(
+            name=self.name,
+            encoder=_Encoder(model),
+            max_length=model.max_length,
+            table=table,
+            item_ids=self.item_ids,
+            prior_user=fit_prior_user(restored, self.item_counts),
+            int8_encoder=int8_encoder,
+            manifest=manifest,
+        )
+        step = max(1, len(self.validation.histories) // VERIFIED_HISTORIES)
+        export_bundle(path, content, self.validation.histories[::step][:VERIFIED_HISTORIES], overwrite=True)
+        return path
+
+    def measure(
+        self, draft: str, model: SequenceModel, *, bits: int | None = None, int8_encoder: bool = False
+    ) -> Measure:
+        """What the model would be if it were deployed now."""
+        path = self.export(draft, model, bits=bits, int8_encoder=int8_encoder, manifest={})
+        ranking = self.rank(path, self.validation, f"measure {draft}")
+        size_bytes = path.stat().st_size
+        path.unlink()
+        parameters = sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
+        return Measure(size_bytes=size_bytes, parameters=parameters, ndcg10=_ndcg10(ranking))
+
+    def rank(self, path: Path, split: Split, title: str, *, n_top: int = 0) -> Ranking:
+        """Rank a split with a bundle through the runtime."""
+        scorer = EngineScorer(Engine.load(path, verify=False))
+        with self.track(title, len(split.targets)) as advance:
+            return evaluate_ranks(
+                scorer, split, keep_repeats=self.keep_repeats, n_top=n_top, progress=advance
+            )
+
+    def validate(self, model: SequenceModel, bits: int | None) -> float:
+        """Validation NDCG@10 of a model in training."""
+        scorer = TorchScorer(model, bits)
+        return _ndcg10(evaluate_ranks(scorer, self.validation, keep_repeats=self.keep_repeats, n_top=0))
+
+
+class TorchScorer:
+    """The `Scorer` of a torch model, its table rounded to `bits` bits."""
+
+    def __init__(self, model: SequenceModel, bits: int | None = None) -> None:
+        self.model = model
+        self.n_items, self.max_length = len(model.item_table), model.max_length
+        with torch.no_grad():
+            self.table = RowQuantizer(self.n_items, bits)(model.item_table)
+
+    def __call__(self, histories: NDArray[np.int64]) -> NDArray[np.float32]:
+        """int64 (B, n) -> float32 (B, N)."""
+        with torch.no_grad():
+            users = self.model.encode(F.embedding(torch.from_numpy(histories), self.table))
+            return (users @ self.table.T).numpy()
+
+
+class _Encoder(nn.Module):
+    """The part of a model that is exported: `encode`, without the item table among the parameters."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, history: torch.Tensor) -> torch.Tensor:
+        return self.model.encode(history)
+
+
+def _ndcg10(ranking: Ranking) -> float:
+    return float(per_user(ranking.ranks, "ndcg@10").mean())

@@ -1,0 +1,280 @@
+"""The road: prune -> distill -> table -> encoder, each step measured, the whole gated, the result published.
+
+Follow one model through `compress_model`. Nothing carries its final name before it is complete, verified and within
+its budget: drafts live in a hidden folder beside the output and disappear with it, whatever happens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..benchmarks.accuracy import compare_rankings, describe_ranking
+from ..benchmarks.evaluate import Ranking, evaluate_ranks
+from ..benchmarks.popularity import PopularityScorer, item_counts
+from ..benchmarks.progress import Track, untracked
+from ..benchmarks.protocols import leave_one_out, training_sequences
+from ..benchmarks.ranking_metrics import per_user
+from ..export.bundle_writer import publish
+from ..runtime.errors import GateError, InputError
+from .distill import distill
+from .layouts import Teacher
+from .low_rank import low_rank
+from .meter import Meter
+from .models.protocol import SequenceModel
+from .models.sasrec import SASRec
+from .prune import prune
+from .recipe import Recipe
+from .report import Measure, StepReport
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What the bundle may cost; None is no limit. Broken: `GateError`, and nothing is written."""
+
+    max_drop: float | None = None
+    """Largest relative loss of NDCG@10 on the validation items against the teacher: 0.01 is 1%."""
+    max_size_bytes: int | None = None
+    """Largest size of the bundle, everything included."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """What `compress_model` did."""
+
+    path: Path
+    size_bytes: int
+    steps: tuple[StepReport, ...]
+    metrics: dict[str, Any]
+    """On the test items: `accuracy` (ours), `teacher`, `popularity`, `kept` (ours against the teacher, paired)."""
+    checkpoint_bytes: int
+    """Bytes of the checkpoint's weights."""
+    seconds: float
+
+
+def compress_model(
+    teacher: Teacher,
+    sequences: Sequence[NDArray[np.int64]],
+    recipe: Recipe,
+    output: Path,
+    *,
+    budget: Budget = Budget(),
+    teacher_output: Path | None = None,
+    overwrite: bool = False,
+    keep_repeats: bool = False,
+    data: dict[str, Any] | None = None,
+    track: Track = untracked,
+    say: Callable[[StepReport], object] = lambda report: None,
+) -> Compressed:
+    """Compress a loaded checkpoint on its users' sequences (item rows, in time order) into the bundle `output`.
+
+    Steps see what lies before each user's validation item, which chooses; the test item is ranked once, at the end,
+    by the teacher and by the bundle, both through the runtime.
+
+    Args:
+        teacher_output: where to write the uncompressed teacher as a bundle, to compare with.
+        data: what the manifest says of the interactions.
+        say: called after each step.
+
+    Raises:
+        GateError: the budget is broken, or the runtime does not agree with torch.
+        InputError: `output` cannot be written, or the sequences are too short.
+    """
+    began = time.perf_counter()
+    for path in filter(None, (output, teacher_output)):
+        check_destination(path, overwrite=overwrite)
+    validation, test = leave_one_out(sequences, stage="validation"), leave_one_out(sequences, stage="test")
+    training = training_sequences(sequences)
+    counts = item_counts(training, len(teacher.model.item_table))
+    name = output.name.removesuffix(".pocket")
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        meter = Meter(
+            Path(folder), name=name, item_ids=teacher.item_ids, validation=validation, item_counts=counts,
+            keep_repeats=keep_repeats, track=track,
+        )  # fmt: skip
+        source = {
+            "model": describe_model(teacher.model),
+            "recipe": None,
+            "provenance": provenance(teacher, recipe, data),
+        }
+        original = meter.export("teacher", teacher.model, bits=None, int8_encoder=False, manifest=source)
+        before = _measured(meter, original, teacher.model)
+        model, steps = _run_steps(teacher.model, training, recipe, meter, before, track, say)
+        after = steps[-1].after if steps else before
+        _check_budget(budget, before, after)
+
+        theirs = meter.rank(original, test, "test teacher", n_top=10)
+        bits = recipe.table.bits if recipe.table else None
+        draft = meter.export("draft", model, bits=bits, int8_encoder=recipe.encoder is not None, manifest={})
+        ours = meter.rank(draft, test, "test bundle", n_top=10)
+        popular = evaluate_ranks(PopularityScorer(counts), test, keep_repeats=keep_repeats, n_top=0)
+        metrics = _metrics(ours, theirs, popular, recipe.seed)
+        manifest = {
+            "model": describe_model(model),
+            "recipe": recipe.to_json(),
+            "steps": [step.to_json() for step in steps],
+            "metrics": metrics,
+            "provenance": source["provenance"],
+        }
+        final = meter.export(
+            "final", model, bits=bits, int8_encoder=recipe.encoder is not None, manifest=_rounded(manifest)
+        )
+        size_bytes = final.stat().st_size
+        if budget.max_size_bytes is not None and size_bytes > budget.max_size_bytes:
+            raise GateError(
+                f"{output}: {size_bytes:,} bytes, --max-size allows {budget.max_size_bytes:,}; try fewer bits or a smaller table width"
+            )
+        if teacher_output is not None:
+            publish(original, teacher_output, overwrite=overwrite)
+        publish(final, output, overwrite=overwrite)
+    return Compressed(
+        path=output, size_bytes=size_bytes, steps=tuple(steps), metrics=metrics,
+        checkpoint_bytes=teacher.source.weights_bytes, seconds=time.perf_counter() - began,
+    )  # fmt: skip
+
+
+def _run_steps(
+    model: SequenceModel,
+    training: list[NDArray[np.int64]],
+    recipe: Recipe,
+    meter: Meter,
+    before: Measure,
+    track: Track,
+    say: Callable[[StepReport], object],
+) -> tuple[SequenceModel, list[StepReport]]:
+    """The recipe's steps one after the other, each measured as it would be deployed at that point."""
+    teacher, steps = model, list[StepReport]()
+    bits = recipe.table.bits if recipe.table else None
+
+    def report(
+        name: str, detail: dict[str, Any], began: float, stored_bits: int | None, int8_encoder: bool
+    ) -> None:
+        after = meter.measure(name, model, bits=stored_bits, int8_encoder=int8_encoder)
+        previous = steps[-1].after if steps else before
+        step = StepReport(
+            name=name, before=previous, after=after, detail=detail, seconds=time.perf_counter() - began
+        )
+        steps.append(step)
+        say(step)
+
+    if recipe.prune is not None:
+        began = time.perf_counter()
+        if not isinstance(model, SASRec):
+            raise InputError(
+                f"prune: heads and feed-forward of a {type(model).__name__} cannot be cut yet; use a recipe without [prune]"
+            )
+        model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
+        report("prune", detail, began, None, False)
+    if recipe.table is not None and recipe.table.width is not None and recipe.table.width < model.width:
+        began = time.perf_counter()
+        model = low_rank(model, recipe.table.width, seed=recipe.seed)
+        report("low rank", {"width": recipe.table.width}, began, None, False)
+    if recipe.distill is not None:
+        began = time.perf_counter()
+        model, detail = distill(
+            model, teacher, training, recipe.distill, bits=bits, seed=recipe.seed,
+            validate=lambda student: meter.validate(student, bits), track=track,
+        )  # fmt: skip
+        report("distill", detail, began, None, False)
+    if bits is not None:
+        report("table", {"bits": bits}, time.perf_counter(), bits, False)
+    if recipe.encoder is not None:
+        report("encoder", {"bits": recipe.encoder.bits}, time.perf_counter(), bits, True)
+    return model, steps
+
+
+def check_destination(path: Path, *, overwrite: bool) -> None:
+    """Refuse a destination before hours of work, not after; raises `InputError` or `OSError` (named by the caller)."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory, expected a file name such as {path / 'model.pocket'}")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: already exists; choose another name, or --force to replace it")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{path}: the folder {path.parent} cannot be written ({error.strerror}); choose another one"
+        ) from None
+
+
+def describe_model(model: SequenceModel) -> dict[str, Any]:
+    """What the manifest says of the architecture."""
+    inner = getattr(model, "inner", model)
+    config = dataclasses.asdict(model.config)
+    return {
+        "architecture": type(inner).__name__,
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in config.items()},
+    }
+
+
+def provenance(teacher: Teacher, recipe: Recipe, data: dict[str, Any] | None) -> dict[str, Any]:
+    """Where a bundle comes from: enough to make it again, and nothing about the machine's folders."""
+    packages = ("pocketrec", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
+    source = teacher.source
+    return {
+        "checkpoint": {
+            "file": source.path.name,
+            "sha256": source.sha256,
+            "weights_bytes": source.weights_bytes,
+            "layout": teacher.layout,
+        },
+        "data": data or {},
+        "versions": {
+            "python": platform.python_version(),
+            **{p: importlib.metadata.version(p) for p in packages},
+        },
+        "seed": recipe.seed,
+        "notes": list(teacher.notes),
+    }
+
+
+def _measured(meter: Meter, path: Path, model: SequenceModel) -> Measure:
+    ranking = meter.rank(path, meter.validation, "measure teacher")
+    parameters = sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
+    return Measure(
+        size_bytes=path.stat().st_size,
+        parameters=parameters,
+        ndcg10=float(per_user(ranking.ranks, "ndcg@10").mean()),
+    )
+
+
+def _check_budget(budget: Budget, before: Measure, after: Measure) -> None:
+    drop = 1 - after.ndcg10 / before.ndcg10 if before.ndcg10 > 0 else 0.0
+    if budget.max_drop is not None and drop > budget.max_drop:
+        raise GateError(
+            f"validation NDCG@10 fell from {before.ndcg10:.4f} to {after.ndcg10:.4f} ({drop:.2%}), --max-drop allows {budget.max_drop:.2%}; "
+            "nothing was written; try more bits, more epochs, or no pruning"
+        )
+
+
+def _metrics(ours: Ranking, theirs: Ranking, popular: Ranking, seed: int) -> dict[str, Any]:
+    return {
+        "split": "test",
+        "accuracy": describe_ranking(ours, seed=seed),
+        "teacher": describe_ranking(theirs, seed=seed),
+        "popularity": describe_ranking(popular, seed=seed),
+        "kept": compare_rankings(ours, theirs, seed=seed),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six significant digits: what is measured is not known to more, and the manifest is part of the bytes."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return value

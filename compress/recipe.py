@@ -1,0 +1,153 @@
+"""What to do to a model: one config a step, None skips the step.
+
+A recipe is named, or read from TOML:
+
+    [prune]
+    keep_heads = 0.5
+    [distill]
+    epochs = 8
+    [table]
+    bits = 4
+    [encoder]
+    bits = 8
+
+A section that is missing is a step that is skipped; a key that is missing has its default; an unknown one is an error.
+The resolved recipe goes into the bundle's manifest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..runtime.errors import InputError
+from ..runtime.item_table import ROW_BITS
+from .distill import DistillConfig
+from .prune import PruneConfig
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TableConfig:
+    """How the item table, most of the bytes, is stored."""
+
+    bits: int = 3
+    """Bits a value, with a scale a row: 8 and 4 lose next to nothing as they are, 3 and 2 want distillation."""
+    width: int | None = None
+    """Dimensions for lookup and scoring; None keeps the model's own."""
+
+    def __post_init__(self) -> None:
+        if self.bits not in ROW_BITS:
+            raise ValueError(f"table: bits {self.bits}, expected one of {', '.join(map(str, ROW_BITS))}")
+        if self.width is not None and self.width < 1:
+            raise ValueError(f"table: width {self.width}, expected at least 1")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderConfig:
+    """How the encoder's weight matrices are stored and multiplied."""
+
+    bits: int = 8
+    """8: integer products with activations rounded per call."""
+
+    def __post_init__(self) -> None:
+        if self.bits != 8:
+            raise ValueError(f"encoder: bits {self.bits}, expected 8; leave the section out for float32")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All steps in their order."""
+
+    name: str
+    prune: PruneConfig | None = None
+    distill: DistillConfig | None = None
+    table: TableConfig | None = None
+    encoder: EncoderConfig | None = None
+    seed: int = 0
+    """Of everything random in compression; the same seed on the same machine gives the same weights."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest has it: skipped steps are null."""
+        return dataclasses.asdict(self)
+
+
+RECIPES: dict[str, Recipe] = {
+    "balanced": Recipe(
+        name="balanced",
+        prune=PruneConfig(),
+        distill=DistillConfig(),
+        table=TableConfig(bits=3),
+        encoder=EncoderConfig(),
+    ),
+    "lossless": Recipe(name="lossless", table=TableConfig(bits=4), encoder=EncoderConfig()),
+    "int8": Recipe(name="int8", table=TableConfig(bits=8), encoder=EncoderConfig()),
+}
+"""`balanced`, the default: small, fast and as good. `lossless`: rounding only, done in seconds. `int8`: what every
+other tool calls quantization, for comparison."""
+
+_SECTIONS: dict[str, type[Any]] = {
+    "prune": PruneConfig,
+    "distill": DistillConfig,
+    "table": TableConfig,
+    "encoder": EncoderConfig,
+}
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """A named recipe, or the one in a TOML file.
+
+    Raises:
+        InputError: no such name or file, not TOML, an unknown key (the nearest known one is named), a bad value.
+    """
+    if name_or_path in RECIPES:
+        return RECIPES[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        raise InputError(
+            f"recipe {name_or_path!r}: expected {', '.join(RECIPES)}, or a file that ends in .toml{_nearest(name_or_path, RECIPES)}"
+        )
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file ({error})") from None
+    return recipe_from_mapping(content, path.stem, str(path))
+
+
+def recipe_from_mapping(content: Mapping[str, Any], name: str, where: str) -> Recipe:
+    """The recipe of a parsed TOML file; `where` is named in errors."""
+    known = (*_SECTIONS, "seed")
+    for key in content:
+        if key not in known:
+            raise InputError(
+                f"{where}: unknown key {key!r}; expected {', '.join(known)}{_nearest(key, known)}"
+            )
+    steps: dict[str, Any] = {}
+    for section, config in _SECTIONS.items():
+        if section not in content:
+            continue
+        values = content[section]
+        if not isinstance(values, dict):
+            raise InputError(f"{where}: {section} is {values!r}, expected a section [{section}]")
+        fields = [field.name for field in dataclasses.fields(config)]
+        for key in values:
+            if key not in fields:
+                raise InputError(
+                    f"{where}: unknown key {key!r} in [{section}]; expected {', '.join(fields)}{_nearest(key, fields)}"
+                )
+        try:
+            steps[section] = config(**values)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{where}: {error}") from None
+    seed = content.get("seed", 0)
+    if type(seed) is not int or seed < 0:
+        raise InputError(f"{where}: seed {seed!r}, expected an integer of at least 0")
+    return Recipe(name=name, seed=seed, **steps)
+
+
+def _nearest(key: str, known: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
