@@ -4,14 +4,14 @@ For a training sequence s_1 ... s_n, with h_t the model's user vector after s_t 
 
     loss = mean over t of  -log softmax(E h_t)[s_(t+1)]
 
-over the whole catalogue (without what the user met before, as when it ranks), or over the next item and uniform negatives shared by a batch, whose logits are raised by
-log((N - 1) / negatives) so that their sum estimates the catalogue's (Jean et al. 2015, arXiv:1412.2007, section 3). It
-is this loss, not the architecture, that a strong SASRec owes its figures to (Klenitskiy and Vasilev 2023,
-arXiv:2309.07602).
+over the whole catalogue (without what the user met before, as when it ranks), or over the next item and uniform
+negatives shared by a batch, whose logits are raised by log((N - 1) / negatives) so that their sum estimates the
+catalogue's (Jean et al. 2015, arXiv:1412.2007, section 3). It is this loss, not the architecture, that a strong SASRec
+owes its figures to (Klenitskiy and Vasilev 2023, arXiv:2309.07602).
 
 In an epoch each event is the target once: sequences longer than `max_length` are cut into windows at random places,
-other ones each time. Windows of similar length share a right-padded batch. Logits are computed, and
-their gradients summed, in chunks of positions, so that memory does not grow with batch x length x catalogue.
+other ones each time. Windows of similar length share a right-padded batch. Logits are computed, and their gradients
+summed, in chunks of positions, so that memory does not grow with batch x length x catalogue.
 
 After each epoch `validate` measures the model; the best epoch is kept, and `patience` epochs without a better one end
 the training. The same seed on the same machine, with the same number of threads, gives the same weights.
@@ -263,7 +263,7 @@ def _check(sequences: Sequence[NDArray[np.int64]], config: SASRecConfig) -> int:
         raise InputError(
             f"none of the {len(lengths):,} training sequences has two items; there is no next item to learn"
         )
-    for user in np.flatnonzero(lengths):
+    for user in np.flatnonzero(lengths).tolist():
         low, high = int(sequences[user].min()), int(sequences[user].max())
         if low < 0 or high >= config.n_items:
             raise InputError(
