@@ -7,8 +7,10 @@ For each held-out user, event by event, in time order:
 Systems, all on the same events and candidates:
 
     frozen    the bundle, its scores computed once, before the user's first event here: a list from a server
-    live      the bundle sees the history up to now, and learns nothing: `User.observe`
-    adaptive  it sees the history and learns from each choice: `User.feedback`
+    live      the model sees the history up to now, and learns nothing
+    calibrated  where the bundle has a prior: the live model and popularity, weighted as fitted; all that the mixture
+                gains over it, it owes to its other experts and to learning
+    adaptive  the history and the prior's mixture of experts, learning from each choice: `User.feedback`
 
 Candidates are the chosen item and `n_negatives` others drawn by popularity without replacement (so that popularity alone
 is no help), or the catalogue; in both, without what the user already chose. The figure is NDCG@10, mean over the events
@@ -166,12 +168,31 @@ class FrozenList:
         pass
 
 
-class LiveUser:
-    """The bundle on the device; with `learning`, told of every choice by `feedback`, else by `observe`."""
+class LiveModel:
+    """The bundle's model on the history up to now, with a weight of popularity: `weights` are of both."""
 
-    def __init__(self, ranker: Reranker, stream: Stream, *, learning: bool) -> None:
+    def __init__(self, ranker: Reranker, stream: Stream, weights: Sequence[float] = (1.0, 0.0)) -> None:
+        self._engine = ranker.engine
+        self._weights = np.asarray(weights, np.float32)
+        self._history = stream.history.tolist()
+
+    def score(self, candidates: Rows) -> NDArray[np.float32]:
+        engine = self._engine
+        user = engine.prior()
+        if self._history:  # with none, popularity is all that the model has to say
+            history = np.array([self._history[-engine.max_length :]], np.int64)
+            user = self._weights @ np.stack([engine.encode(history)[0], user])
+        return engine.score(user[None], candidates[None])[0]
+
+    def chosen(self, row: int) -> None:
+        self._history.append(row)
+
+
+class AdaptiveUser:
+    """The bundle as an app uses it: `rerank`, then `feedback`."""
+
+    def __init__(self, ranker: Reranker, stream: Stream) -> None:
         self._item_ids = ranker.engine.item_ids
-        self._learning = learning
         self.user: User = ranker.user()
         self.user.observe(*self._item_ids.ids(stream.history))
 
@@ -182,19 +203,19 @@ class LiveUser:
 
     def chosen(self, row: int) -> None:
         (item_id,) = self._item_ids.ids([row])
-        if self._learning:
-            self.user.feedback(item_id, clicked=True)
-        else:
-            self.user.observe(item_id)
+        self.user.feedback(item_id, clicked=True)
 
 
 def standard_systems(ranker: Reranker) -> dict[str, Start]:
-    """The three of the module's docstring; `live` is what the others are compared with."""
-    return {
+    """Those of the module's docstring; `live` is what the others are compared with."""
+    systems: dict[str, Start] = {
         "frozen": lambda stream: FrozenList(ranker, stream),
-        "live": lambda stream: LiveUser(ranker, stream, learning=False),
-        "adaptive": lambda stream: LiveUser(ranker, stream, learning=True),
+        "live": lambda stream: LiveModel(ranker, stream),
     }
+    if ranker.prior is not None:
+        calibrated = ranker.prior.calibrated[ranker.candidates]
+        systems["calibrated"] = lambda stream: LiveModel(ranker, stream, calibrated.tolist())
+    return systems | {"adaptive": lambda stream: AdaptiveUser(ranker, stream)}
 
 
 @dataclass(slots=True)
@@ -289,7 +310,7 @@ def summarize_traces(traces: Traces, systems: Sequence[str], *, seed: int = 0) -
         }
 
     pairs = [(name, "live") for name in systems if name != "live"]
-    pairs += [(name, "frozen") for name in systems if name not in ("live", "frozen") and "frozen" in by_user]
+    pairs += [("adaptive", name) for name in ("calibrated", "frozen") if {name, "adaptive"} <= {*by_user}]
     losing = {
         name: float(np.mean(by_user[name] < (1.0 - LOSS_TOLERANCE) * by_user["live"] - 1e-12))
         for name in systems
@@ -332,9 +353,15 @@ def replay_lines(result: dict[str, Any]) -> list[str]:
     for name, value in result["ndcg@10"].items():
         line = f"  {name:<10} NDCG@10 {value['value']:.4f}"
         gain = next((g for g in result["gains"] if (g["system"], g["over"]) == (name, "live")), None)
-        if gain is not None and name != "frozen":
+        if gain is not None and name not in ("frozen", "calibrated"):
             percent = gain["percent"]
             line += f"   {percent['value']:+.1f}% [{percent['low']:+.1f}, {percent['high']:+.1f}] over live"
+        over = next((g for g in result["gains"] if (g["system"], g["over"]) == (name, "calibrated")), None)
+        if over is not None:
+            percent = over["percent"]
+            line += (
+                f"; {percent['value']:+.1f}% [{percent['low']:+.1f}, {percent['high']:+.1f}] over calibrated"
+            )
         lines.append(line)
     curve = result["learning_curve"]
     spans = [f"{p['first']}" + ("" if p["first"] == p["last"] else f"-{p['last']}") for p in curve]

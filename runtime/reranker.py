@@ -27,18 +27,21 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .adaptation import ResidualUser
+from .adaptation import RECENT, SOURCES, read_prior
 from .candidates import Candidates, item_rows, read_candidates
 from .engine import Device, Engine
-from .errors import InputError
+from .errors import BundleError, InputError
 from .item_ids import ItemId
 from .item_space import ItemSpace
-from .shown_list import LISTS_KEPT, ShownList, contrast
+from .mixture import Columns, Mixture
+from .shown_list import LIST_SIZE, LISTS_KEPT, ShownList, contrast
+from .taste_space import TasteScorer, read_taste_table
+from .top_k import top_k
 from .user_state import DISMISSED_KEPT, HISTORY_KEPT, UserState, read_state, write_state
 
 
@@ -52,21 +55,45 @@ class RankedItem(NamedTuple):
 class Reranker:
     """A loaded bundle, ready to rank for any number of users."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine, *, threads: int = 1, candidates: str = "catalogue"):
+        if candidates not in SOURCES:
+            raise InputError(f"candidates: got {candidates!r}, expected one of {', '.join(SOURCES)}")
         self.engine = engine
-        self._space: ItemSpace | None = None
-        self._space_lock = threading.Lock()
+        self.candidates = candidates
+        self.prior = read_prior(engine.manifest, engine.bundle.path)
+        self.taste_table = (
+            read_taste_table(engine.bundle) if self.prior is not None and self.prior.taste else None
+        )
+        if self.prior is not None and self.prior.taste and self.taste_table is None:
+            raise BundleError(
+                f"{engine.bundle.path}: expert {self.prior.taste[0]!r} without a taste table; export the bundle again"
+            )
+        self._taste_scorer = (
+            None if self.taste_table is None else TasteScorer(engine.bundle, self.taste_table, threads)
+        )
+        self._spaces: tuple[ItemSpace, ...] | None = None
+        self._spaces_lock = threading.Lock()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], threads: int = 1, device: Device = "cpu") -> Reranker:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        threads: int = 1,
+        device: Device = "cpu",
+        candidates: Literal["catalogue", "popularity"] = "catalogue",
+    ) -> Reranker:
         """Open a bundle.
+
+        Args:
+            candidates: how the lists for `User.rerank` are made, which says what popularity is worth in them:
+                "popularity" where they were drawn by it, else "catalogue". Of a bundle without a prior no matter.
 
         Raises:
             FileNotFoundError: there is no such file.
             BundleError: not a bundle, truncated, edited, or of a newer version.
             InputError: the device is not there.
         """
-        return cls(Engine.load(path, threads=threads, device=device))
+        return cls(Engine.load(path, threads=threads, device=device), threads=threads, candidates=candidates)
 
     def user(self, state_path: str | os.PathLike[str] | None = None) -> User:
         """One user: who goes on where `state_path` stopped, or a new one where there is no such file yet.
@@ -80,13 +107,36 @@ class Reranker:
         return User(self, state, state_path)
 
     @property
-    def item_space(self) -> ItemSpace:
-        """The geometry that users learn in; made at the first feedback."""
-        if self._space is None:
-            with self._space_lock:
-                if self._space is None:
-                    self._space = ItemSpace.of(self.engine.table)
-        return self._space
+    def spaces(self) -> tuple[ItemSpace, ...]:
+        """What users learn in: the model's own space and, where the bundle has one, the taste space."""
+        if self._spaces is None:
+            with self._spaces_lock:
+                if self._spaces is None:
+                    tables = (
+                        (self.engine.table,)
+                        if self.taste_table is None
+                        else (self.engine.table, self.taste_table)
+                    )
+                    self._spaces = tuple(ItemSpace.of(table) for table in tables)
+        return self._spaces
+
+    def score(self, users: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores of candidates, int64 (C,) -> float32 (C,); `users` holds a vector for each space."""
+        scores = self.engine.score(users[0][None], rows[None])[0]
+        if self.taste_table is not None:
+            scores += self.taste_table.score(users[1][None], rows[None])[0]
+        return scores
+
+    def top_k(
+        self, users: tuple[NDArray[np.float32], ...], k: int, exclude: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k best of the catalogue: rows int64 (K,) and scores float32 (K,); as `Engine.top_k`."""
+        if self._taste_scorer is None:
+            return self.engine.top_k(users[0], k, exclude)
+        scores = self.engine.score_all(users[0][None])[0] + self._taste_scorer.score_all(users[1])
+        scores[exclude] = -np.inf
+        rows = top_k(scores, min(k, len(scores) - len(np.unique(exclude))))
+        return rows, scores[rows]
 
 
 class User:
@@ -103,8 +153,11 @@ class User:
             maxlen=max(self._engine.max_length, HISTORY_KEPT),
         )
         self._dismissed = dict.fromkeys(state.dismissed)
-        self._residual = _learned_residual(state, self._engine)
+        self._mixture = Mixture(ranker.spaces, self._engine.prior(), ranker.prior)
+        if state.bundle == self._engine.bundle.fingerprint:  # vectors mean something to their own model only
+            self._mixture.restore_(state.learned, state.counters)
         self._model_user: NDArray[np.float32] | None = None  # encoded at its first use after an event
+        self._columns: Columns | None = None  # made at their first use after an event or a lesson
         self._shown: deque[ShownList] = deque(maxlen=LISTS_KEPT)
 
     @property
@@ -143,10 +196,9 @@ class User:
         if not candidates.ids:
             return []
         with self._lock:
-            user = self._user_vector()
-            ranking = self._score(candidates, user)
+            ranking, offset = self._score(candidates)
             order = np.argsort(-ranking, kind="stable")
-            self._remember(user, candidates.rows[order], ranking[order])
+            self._remember(candidates.rows[order], None if offset is None else offset[order])
         best = order[:k]
         ids = candidates.ids
         return [
@@ -165,14 +217,15 @@ class User:
         """
         _check_k(k)
         with self._lock:
-            user = self._user_vector()
-            left_out = [
-                row for row in item_rows(self._engine.item_ids, list(self._dismissed)).tolist() if row >= 0
-            ]
+            columns = self._experts()
+            users = self._mixture.user_vectors(columns, "catalogue")
+            left_out = item_rows(self._engine.item_ids, list(self._dismissed)).tolist()
             if exclude_seen:
                 left_out += self._rows
-            rows, scores = self._engine.top_k(user, k, np.array(left_out, np.int64))
-            self._shown.append(ShownList(user, self._encoded(), None, None))
+            exclude = np.array([row for row in left_out if row >= 0], np.int64)
+            rows, scores = self._ranker.top_k(users, max(k, LIST_SIZE // 2), exclude)
+            self._shown.append(ShownList(columns, "catalogue", rows[: LIST_SIZE // 2], is_catalogue=True))
+            rows, scores = rows[:k], scores[:k]
         ids = self._engine.item_ids.ids(rows.tolist())
         return [RankedItem(item_id, score) for item_id, score in zip(ids, scores.tolist(), strict=True)]
 
@@ -213,13 +266,13 @@ class User:
         return write_state(target, state)
 
     def _state(self) -> UserState:
-        residual = self._residual
+        arrays, counters = self._mixture.learned()
         return UserState(
             history=list(self._history),
             dismissed=list(self._dismissed),
             bundle=self._engine.bundle.fingerprint,
-            learned={"residual": residual.vector, "residual_gradient_squared": residual.gradient_squared},
-            counters={"residual_events": residual.n_events},
+            learned=arrays,
+            counters=counters,
         )
 
     def _append(self, ids: list[ItemId]) -> None:
@@ -227,7 +280,7 @@ class User:
         known = [row for row in item_rows(self._engine.item_ids, ids).tolist() if row >= 0]
         if known:
             self._rows.extend(known)
-            self._model_user = None
+            self._model_user = self._columns = None
 
     def _encoded(self) -> NDArray[np.float32]:
         """The model's user vector of the history, float32 (D,)."""
@@ -238,31 +291,41 @@ class User:
             return encoded
         return self._model_user
 
-    def _user_vector(self) -> NDArray[np.float32]:
-        """The model's user vector, with what was learned."""
-        encoded = self._encoded()
-        if self._residual.n_events == 0:
-            return encoded
-        return self._residual.added_to(encoded, self._ranker.item_space)
+    def _experts(self) -> Columns:
+        """The experts' vectors at this moment."""
+        if self._columns is None:
+            recent = np.array(list(self._rows)[-RECENT:], np.int64)
+            spaces = self._ranker.spaces
+            if self._ranker.prior is None or len(recent) == 0:  # no expert looks at them, or there are none
+                items = [np.empty((0, space.width), np.float32) for space in spaces]
+            else:
+                items = [space.table.lookup(recent) for space in spaces]
+            self._columns = self._mixture.columns(self._encoded(), items)
+        return self._columns
 
-    def _score(self, candidates: Candidates, user: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 (C,); -inf for what is unknown."""
+    def _score(self, candidates: Candidates) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Scores, float32 (C,), -inf for what is unknown; and what a server's scores added to the logits."""
+        columns, source = self._experts(), self._ranker.candidates
+        users = self._mixture.user_vectors(columns, source)
         rows = candidates.rows
         known = rows >= 0
         if known.all():
-            scores = self._engine.score(user[None], rows[None])[0]
+            scores = self._ranker.score(users, rows)
         else:
             scores = np.full(len(rows), -np.inf, np.float32)
             if known.any():
-                scores[known] = self._engine.score(user[None], rows[known][None])[0]
+                scores[known] = self._ranker.score(users, rows[known])
             if candidates.has_server is not None:
                 scores[~known & candidates.has_server] = scores[known].mean() if known.any() else 0.0
+        offset = None
         if candidates.server is not None:
-            spread = scores[known].std() if known.any() else 0.0
-            scores += candidates.server * np.float32(spread or 1.0)
+            spread = float(scores[known].std()) if known.any() else 0.0
+            added = candidates.server * np.float32(spread or 1.0)
+            scores += added
+            offset = added * np.float32(self._mixture.logits_per_score(columns, source))
         if self._dismissed:
             self._send_back(scores, candidates.ids)
-        return scores
+        return scores, offset
 
     def _send_back(self, scores: NDArray[np.float32], ids: list[Any]) -> None:
         """Lower the dismissed ones of the candidates below all others that are known, in their order; in place."""
@@ -274,35 +337,25 @@ class User:
             if gap >= 0:
                 scores[dismissed] -= np.float32(gap + max(1.0, abs(gap)))
 
-    def _remember(
-        self, user: NDArray[np.float32], rows: NDArray[np.int64], scores: NDArray[np.float32]
-    ) -> None:
+    def _remember(self, rows: NDArray[np.int64], offset: NDArray[np.float32] | None) -> None:
         known = rows >= 0
         if known.any():
-            self._shown.append(ShownList(user, self._encoded(), rows[known], scores[known]))
+            shown = ShownList(
+                self._experts(),
+                self._ranker.candidates,
+                rows[known],
+                None if offset is None else offset[known],
+            )
+            self._shown.append(shown)
 
     def _learn(self, row: int, clicked: bool) -> None:
-        space = self._ranker.item_space
         shown = next((shown for shown in reversed(self._shown) if row in shown), None)
-        if shown is None:
-            shown = ShownList(self._user_vector(), self._encoded(), None, None)
-        scale = ResidualUser.logit_scale(shown.model_user, space)
-        rows, logits, item = contrast(shown, row, self._engine, scale, self._residual.n_events)
-        vectors = (self._engine.table.lookup(rows) - space.center) / np.float32(space.radius)
-        self._residual.learn_(vectors, logits, item, chosen=clicked)
-
-
-def _learned_residual(state: UserState, engine: Engine) -> ResidualUser:
-    """What was learned with this very bundle; nothing with another, or where it does not fit."""
-    residual = ResidualUser.new(engine.width)
-    vector = state.learned.get("residual")
-    squared = state.learned.get("residual_gradient_squared")
-    if state.bundle == engine.bundle.fingerprint and vector is not None and squared is not None:
-        fits = vector.shape == squared.shape == (engine.width,) and bool((squared > 0).all())
-        if fits:
-            residual.vector, residual.gradient_squared = vector.astype(np.float32), squared.astype(np.float32)
-            residual.n_events = max(state.counters.get("residual_events", 0), 0)
-    return residual
+        if shown is None:  # found elsewhere: beside any items of the catalogue
+            shown = ShownList(self._experts(), "catalogue", np.empty(0, np.int64), is_catalogue=True)
+        against = contrast(shown, row, self._engine.n_items, self._mixture.n_events)
+        items = [space.table.lookup(against.rows) for space in self._ranker.spaces]
+        self._mixture.learn_(shown.columns, shown.source, items, against.added, against.item, chosen=clicked)
+        self._columns = None
 
 
 def _item_id(item_id: Any) -> ItemId:

@@ -1,7 +1,7 @@
 """What a user chose from: the list that a click is learned against.
 
-A choice says something only beside what it was chosen from. `ShownList` remembers the last rankings: candidates and the
-user vector they were ranked with. `contrast` turns one into at most `LIST_SIZE` items to learn from:
+A choice says something only beside what it was chosen from. `ShownList` remembers a ranking: its candidates, and the
+experts that ranked them. `contrast` turns it into at most `LIST_SIZE` items to learn from:
 
 - a list up to that size is taken whole;
 - of a longer one, and of the catalogue, the best half are taken, and evenly spaced ones of the rest, each of which
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .engine import Engine
+from .mixture import Columns
 
 LIST_SIZE = 256
 LISTS_KEPT = 4
@@ -27,49 +27,59 @@ LISTS_KEPT = 4
 class ShownList:
     """One ranking."""
 
-    user: NDArray[np.float32]
-    """float32 (D,): the user vector that ranked it."""
-    model_user: NDArray[np.float32]
-    """float32 (D,): the same without what was learned; its spread sets the scale of logits."""
-    rows: NDArray[np.int64] | None
-    """int64 (C,), the known candidates, best first; None: the catalogue."""
-    scores: NDArray[np.float32] | None
-    """float32 (C,), beside `rows`."""
+    columns: Columns
+    source: str
+    """One of `adaptation.SOURCES`."""
+    rows: NDArray[np.int64]
+    """int64 (C,), known candidates, best first; of the catalogue the best `LIST_SIZE / 2`, or none."""
+    offset: NDArray[np.float32] | None = None
+    """float32 (C,), beside `rows`: what a server's scores added to the logits."""
+    is_catalogue: bool = False
 
     def __contains__(self, row: int) -> bool:
-        return self.rows is None or bool((self.rows == row).any())
+        return self.is_catalogue or bool((self.rows == row).any())
 
 
-def contrast(
-    shown: ShownList, row: int, engine: Engine, logit_scale: float, turn: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
-    """Items to learn from: rows int64 (C,), logits float32 (C,), and where among them `row` is.
+@dataclass(frozen=True, slots=True, eq=False)
+class Contrast:
+    """C items to learn from."""
+
+    rows: NDArray[np.int64]
+    """int64 (C,)."""
+    added: NDArray[np.float32]
+    """float32 (C,), what their logits have beside the experts' scores."""
+    item: int
+    """Which of them was chosen, or dismissed."""
+
+
+def contrast(shown: ShownList, row: int, n_items: int, turn: int) -> Contrast:
+    """Items to learn from.
 
     Args:
         row: the item that was chosen or dismissed; `shown` contains it.
-        logit_scale: a score times this is a logit.
+        n_items: of the catalogue.
         turn: any number; another one draws other items of a long list.
     """
-    if shown.rows is not None and shown.scores is not None and len(shown.rows) <= LIST_SIZE:
-        logits = shown.scores * np.float32(logit_scale)
-        return shown.rows, logits, int(np.flatnonzero(shown.rows == row)[0])
-    half = LIST_SIZE // 2
-    if shown.rows is None:
-        best, _ = engine.top_k(shown.user, half)
-        n_rest = engine.n_items - len(best)
-        drawn = _evenly(engine.n_items, half, turn)
+    if shown.is_catalogue:
+        best, drawn = shown.rows, _evenly(n_items, LIST_SIZE // 2, turn)
+        n_rest = n_items - len(best)
+    elif len(shown.rows) <= LIST_SIZE:
+        offset = np.zeros(len(shown.rows), np.float32) if shown.offset is None else shown.offset
+        return Contrast(shown.rows, offset, int(np.flatnonzero(shown.rows == row)[0]))
     else:
-        best, rest = shown.rows[:half], shown.rows[half:]
+        best, rest = np.split(shown.rows, [LIST_SIZE // 2])
+        drawn = rest[_evenly(len(rest), LIST_SIZE // 2, turn)]
         n_rest = len(rest)
-        drawn = rest[_evenly(n_rest, half, turn)]
     drawn = drawn[(drawn != row) & ~np.isin(drawn, best)]
     chosen = np.array([row], np.int64)[: int(row not in best)]
     rows = np.concatenate([best, chosen, drawn])
-    logits = engine.score(shown.user[None], rows[None])[0] * np.float32(logit_scale)
-    n_known = len(best) + len(chosen)
+    added = np.zeros(len(rows), np.float32)
     if len(drawn):
-        logits[n_known:] += np.float32(np.log(max(n_rest - len(chosen), 1) / len(drawn)))
-    return rows, logits, int(np.flatnonzero(rows == row)[0])
+        added[len(rows) - len(drawn) :] = np.log(max(n_rest - len(chosen), 1) / len(drawn))
+    if shown.offset is not None:
+        order = np.argsort(shown.rows)
+        added += shown.offset[order[np.searchsorted(shown.rows, rows, sorter=order)]]
+    return Contrast(rows, added, int(np.flatnonzero(rows == row)[0]))
 
 
 def _evenly(n: int, count: int, turn: int) -> NDArray[np.int64]:

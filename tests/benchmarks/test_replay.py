@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pocketrec.benchmarks.replay import (
+    AdaptiveUser,
     FrozenList,
-    LiveUser,
+    LiveModel,
     ReplayConfig,
     Stream,
     candidate_lists,
@@ -192,8 +193,8 @@ class TestTrace:
         for history in (sequences[0][:5], sequences[0][:0]):
             stream, candidates = Stream(0, history, sequences[1]), np.arange(20)
             frozen = FrozenList(ranker, stream).score(candidates)
-            live = LiveUser(ranker, stream, learning=False).score(candidates)
-            adaptive = LiveUser(ranker, stream, learning=True).score(candidates)
+            live = LiveModel(ranker, stream).score(candidates)
+            adaptive = AdaptiveUser(ranker, stream).score(candidates)
             assert np.argsort(-frozen).tolist() == np.argsort(-live).tolist()
             np.testing.assert_array_equal(live, adaptive)
 

@@ -249,14 +249,14 @@ class TestFeedback:
     def test_an_item_that_no_list_had(self, user: User, items: list) -> None:
         user.rerank(items[:10])
         user.feedback(items[30])
-        assert user._residual.n_events == 1
+        assert user._mixture.n_events == 1
         assert np.isfinite([item.score for item in user.rerank(items, k=50)]).all()
 
     def test_a_click_that_comes_three_rankings_late(self, user: User, items: list) -> None:
         for n in range(4):
             user.rerank(items[10 * n : 10 * n + 10])
         user.feedback(items[5])
-        assert user._residual.n_events == 1
+        assert user._mixture.n_events == 1
 
     def test_with_recommend(self, user: User, items: list) -> None:
         shown = ids_of(user.recommend(k=5))
@@ -274,8 +274,8 @@ class TestFeedback:
             for item_id in items:
                 user.rerank(items, k=3)
                 user.feedback(item_id)
-        assert user._residual.n_events == 50
-        assert np.isfinite(user._residual.vector).all()
+        assert user._mixture.n_events == 50
+        assert np.isfinite(user._mixture.residuals[0].vector).all()
 
     def test_a_dismissal_that_leaves_no_other_item(self, user: User, items: list) -> None:
         user.rerank([items[0]])
@@ -337,7 +337,7 @@ class TestThreads:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(click, range(4)))
         assert len(user.history) == before + 40
-        assert user._residual.n_events == 40
+        assert user._mixture.n_events == 40
 
 
 class TestState:

@@ -1,0 +1,70 @@
+"""A user vector beside the model's, learned by online softmax over the lists that a user chose from.
+
+u starts at 0. Of a list with probabilities q (the softmax of whatever ranked it) and chosen item c, items in units of
+`item_space`:
+
+    g = e_c - sum_i q_i e_i                              gradient of log q_c
+    G <- G + g^2,   u <- decay * u + g / sqrt(G)         Adagrad (Duchi et al. 2011, JMLR 12), with forgetting
+
+A dismissal ascends log(1 - q_d), whose gradient is q_d (sum_i q_i e_i - e_d) / (1 - q_d): what the ranking did not
+rate anyway teaches next to nothing. An item that was merely shown is never a negative.
+
+An update that is not finite is not made.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DECAY = 0.99
+"""What an event keeps of u: half of it is forgotten after 69 events."""
+FIRST_GRADIENT_SQUARED = 0.01
+"""G before the first event: bounds the first step."""
+_LARGEST_ODDS = 1e3  # bounds the gradient of a dismissal where the list has hardly another item
+
+
+@dataclass(slots=True, eq=False)
+class ResidualUser:
+    """u and G: what one user taught the device in one space."""
+
+    vector: NDArray[np.float32]
+    """u, float32 (D,)."""
+    gradient_squared: NDArray[np.float32]
+    """G, float32 (D,)."""
+
+    @classmethod
+    def new(cls, width: int) -> ResidualUser:
+        """Nothing learned yet.
+
+        >>> user = ResidualUser.new(2)
+        >>> items, q = np.eye(2, dtype=np.float32), np.array([0.5, 0.5], np.float32)
+        >>> user.learn_(items, q, 0, radius=1.0, chosen=True)
+        >>> bool(user.vector[0] > 0 > user.vector[1])
+        True
+        """
+        return cls(np.zeros(width, np.float32), np.full(width, FIRST_GRADIENT_SQUARED, np.float32))
+
+    def learn_(
+        self, items: NDArray[np.float32], q: NDArray[np.float32], item: int, *, radius: float, chosen: bool
+    ) -> None:
+        """One event on one list.
+
+        Args:
+            items: float32 (C, D), their vectors; the center of the space cancels.
+            q: float32 (C,), the probabilities of the list, of sum 1.
+            item: which of the C was chosen, or dismissed.
+            radius: of the space.
+            chosen: False for a dismissal.
+        """
+        step = 1.0 / radius
+        if not chosen:
+            step *= -float(q[item]) / max(1.0 - float(q[item]), 1.0 / _LARGEST_ODDS)
+        gradient = (items[item] - q @ items) * np.float32(step)
+        squared = self.gradient_squared + gradient * gradient
+        vector = np.float32(DECAY) * self.vector + gradient / np.sqrt(squared)
+        if math.isfinite(float(vector.sum()) + float(squared.sum())):
+            self.vector, self.gradient_squared = vector, squared
