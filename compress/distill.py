@@ -10,8 +10,8 @@ out of both distributions, since they are masked when it ranks: no capacity is s
 sequence has no next item that training may see, so it has the soft term alone.
 
 Each epoch takes every user's whole training sequence and `prefixes_per_user` random shorter ones, each ending at the
-position at which it will be asked: histories come without padding, grouped by length. After each epoch the student is
-measured on the validation item; the best epoch is kept, and `patience` epochs without a better one end it.
+position at which it will be asked: histories come without padding, grouped by length. After each epoch the running
+average of the student's weights is measured on the validation item; the best epoch is kept, and `patience` epochs without a better one end it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..benchmarks.progress import Track, untracked
 from .fake_quantize import RowQuantizer
@@ -55,6 +56,11 @@ class DistillConfig:
     """Histories a step."""
     prefixes_per_user: int = 2
     """Random shorter histories of each user in an epoch, beside the whole one."""
+    dropout: float = 0.0
+    """Of the student while it learns. Soft targets regularize already: on Beauty 0.2 costs 1.5% of NDCG@10."""
+    average_decay: float = 0.99
+    """Each step keeps this share of a running average of the weights, which is what is measured and kept (Polyak and
+    Juditsky 1992): it averages the noise of small batches and of rounding. 0 keeps the last weights."""
     mask_history: bool = True
     """Leave items of the history out of both distributions; false where people come back to items."""
 
@@ -65,6 +71,8 @@ class DistillConfig:
             raise ValueError(
                 "distill: epochs, patience and batch_size must be at least 1, prefixes_per_user at least 0"
             )
+        if not (0 <= self.dropout < 1 and 0 <= self.average_decay < 1):
+            raise ValueError("distill: dropout and average_decay must be at least 0 and below 1")
         if min(self.temperature, self.learning_rate, self.table_learning_rate) <= 0:
             raise ValueError("distill: temperature and learning rates must be positive")
 
@@ -106,6 +114,10 @@ def distill(
         optimizer, lambda step: 0.05 + 0.475 * (1 + math.cos(math.pi * min(1.0, step / n_steps_planned)))
     )
     teacher_table = teacher.item_table.detach()
+    for module in student.modules():  # type: ignore[attr-defined]
+        if isinstance(module, nn.Dropout):
+            module.p = config.dropout
+    average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))  # type: ignore[arg-type]
     best, best_value, since = copy.deepcopy(student), validate(student), 0
     history: list[dict[str, float]] = [{"epoch": 0, "validation_ndcg10": best_value}]
     for epoch in range(1, config.epochs + 1):
@@ -126,10 +138,11 @@ def distill(
                 loss.backward()
                 optimizer.step()
                 schedule.step()
+                average.update_parameters(student)  # type: ignore[arg-type]
                 total, n_steps = total + loss.item(), n_steps + 1
                 advance(len(rows))
-        student.eval()  # type: ignore[attr-defined]
-        value = validate(student)
+        candidate = average.module.eval()
+        value = validate(candidate)
         history.append(
             {
                 "epoch": epoch,
@@ -139,7 +152,7 @@ def distill(
             }
         )
         if value > best_value:
-            best, best_value, since = copy.deepcopy(student), value, 0
+            best, best_value, since = copy.deepcopy(candidate), value, 0
         else:
             since += 1
             if since >= config.patience:
