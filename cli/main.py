@@ -31,7 +31,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # The modules that each extra brings, by the name they are imported under.
-BENCH_MODULES = ("polars", "matplotlib", "jinja2", "tqdm", "psutil")
+BENCH_MODULES = ("polars", "jinja2", "tqdm", "psutil")
 COMPRESS_MODULES = (*BENCH_MODULES, "torch", "torch_pruning", "onnx", "onnxscript", "safetensors")
 
 
