@@ -14,7 +14,7 @@ from .subparsers import Subparsers
 # By the name on the package index, in the order of the extras.
 PACKAGES = {
     "base": ("numpy", "onnxruntime"),
-    "bench": ("polars", "matplotlib", "jinja2", "tqdm", "psutil"),
+    "bench": ("polars", "jinja2", "tqdm", "psutil"),
     "compress": ("torch", "torch-pruning", "onnx", "onnxscript", "safetensors"),
 }
 
