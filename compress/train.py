@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -31,11 +32,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..benchmarks.progress import Track, untracked
 from ..runtime.errors import InputError
 from .models.sasrec import SASRec, SASRecConfig
-
-Progress = Callable[[int, int, str], object]
-"""Called with (done, total, text) as work goes on."""
 
 FULL_SOFTMAX_ITEMS = 50_000
 """The largest catalogue whose every item is scored at every position, unless the user says otherwise."""
@@ -89,7 +88,7 @@ def train_sasrec(
     *,
     validate: Callable[[SASRec], float],
     seed: int,
-    progress: Progress = lambda done, total, text: None,
+    track: Track = untracked,
 ) -> tuple[SASRec, dict[str, Any]]:
     """Train a fresh model on training sequences of item rows, oldest first.
 
@@ -100,43 +99,44 @@ def train_sasrec(
         The model of the best epoch, in evaluation mode, and what happened, epoch by epoch.
 
     Raises:
-        InputError: no sequence has two items, or an item row is not of the table.
+        InputError: no sequence has two items, an item row is not of the table, or the loss diverges.
     """
-    n_windows = _check(sequences, model_config)
+    _check(sequences, model_config)
     generator = np.random.default_rng(seed)
     negatives = config.negatives_for(model_config.n_items)
     model = SASRec(model_config, seed=seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     best, best_value, best_epoch = copy.deepcopy(model).eval(), -1.0, 0
     epochs: list[dict[str, float]] = []
-    total = config.epochs * n_windows
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # dropout draws from torch's global generator: put it back afterwards
+    n_events = sum(max(len(sequence) - 1, 0) for sequence in sequences)
+    with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator: put it back after
         torch.manual_seed(seed)
         for epoch in range(1, config.epochs + 1):
-            began, loss_sum, n_targets = time.perf_counter(), 0.0, 0
-            done = (epoch - 1) * n_windows
+            began, loss_sum = time.perf_counter(), 0.0
             model.train()
-            for rows, targets in window_batches(
-                sequences, model_config.max_length, config.batch_size, generator
-            ):
-                sampled = _sample(model_config.n_items, negatives, generator) if negatives else None
-                optimizer.zero_grad(set_to_none=True)
-                loss, n = backward_(model, rows, targets, sampled=sampled, mask_history=config.mask_history)
-                optimizer.step()
-                loss_sum, n_targets, done = loss_sum + loss * n, n_targets + n, done + len(rows)
-                progress(
-                    min(done, epoch * n_windows),
-                    total,
-                    f"epoch {epoch}, best NDCG@10 {max(best_value, 0):.4f}",
-                )
+            title = f"train, epoch {epoch}/{config.epochs}, best NDCG@10 {max(best_value, 0.0):.4f}"
+            with track(title, n_events) as advance:
+                for rows, targets in window_batches(
+                    sequences, model_config.max_length, config.batch_size, generator
+                ):
+                    sampled = _sample(model_config.n_items, negatives, generator) if negatives else None
+                    optimizer.zero_grad(set_to_none=True)
+                    loss, n = backward_(
+                        model, rows, targets, sampled=sampled, mask_history=config.mask_history
+                    )
+                    if not math.isfinite(loss):
+                        raise InputError(
+                            f"train: the loss is {loss} in epoch {epoch}; try a lower learning rate than {config.learning_rate:g}"
+                        )
+                    optimizer.step()
+                    loss_sum += loss * n
+                    advance(n)
             model.eval()
             value = validate(model)
             epochs.append(
                 {
                     "epoch": epoch,
-                    "loss": loss_sum / n_targets,
+                    "loss": loss_sum / n_events,
                     "validation_ndcg10": value,
                     "seconds": time.perf_counter() - began,
                 }
@@ -145,7 +145,6 @@ def train_sasrec(
                 best, best_value, best_epoch = copy.deepcopy(model), value, epoch
             elif epoch - best_epoch >= config.patience:
                 break
-    progress(total, total, f"best NDCG@10 {best_value:.4f} in epoch {best_epoch}")
     return best, {
         "epochs": epochs,
         "best_epoch": best_epoch,
@@ -256,17 +255,14 @@ def _sample(n_items: int, negatives: int, generator: np.random.Generator) -> Ten
     return torch.from_numpy(generator.choice(n_items, negatives, replace=False, shuffle=False))
 
 
-def _check(sequences: Sequence[NDArray[np.int64]], config: SASRecConfig) -> int:
-    """Roughly how many windows an epoch has, for the progress; refuses what cannot be trained on."""
-    lengths = np.array([len(sequence) for sequence in sequences], np.int64)
-    if not (lengths >= 2).any():
+def _check(sequences: Sequence[NDArray[np.int64]], config: SASRecConfig) -> None:
+    if not any(len(sequence) >= 2 for sequence in sequences):
         raise InputError(
-            f"none of the {len(lengths):,} training sequences has two items; there is no next item to learn"
+            f"none of the {len(sequences):,} training sequences has two items; there is no next item to learn"
         )
-    for user in np.flatnonzero(lengths).tolist():
-        low, high = int(sequences[user].min()), int(sequences[user].max())
-        if low < 0 or high >= config.n_items:
+    for user, sequence in enumerate(sequences):
+        wrong = sequence[(sequence < 0) | (sequence >= config.n_items)]
+        if len(wrong):
             raise InputError(
-                f"training sequence {user}: item row {low if low < 0 else high}; the table has 0 to {config.n_items - 1}"
+                f"training sequence {user}: item row {wrong[0]}; the table has rows 0 to {config.n_items - 1}"
             )
-    return int(np.ceil(np.maximum(lengths - 1, 0) / config.max_length).sum())
