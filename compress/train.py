@@ -102,6 +102,19 @@ def train_sasrec(
         InputError: no sequence has two items, an item row is not of the table, or the loss diverges.
     """
     _check(sequences, model_config)
+    with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator: put it back after
+        torch.manual_seed(seed)
+        return _train(sequences, config, model_config, validate, seed, track)
+
+
+def _train(
+    sequences: Sequence[NDArray[np.int64]],
+    config: TrainConfig,
+    model_config: SASRecConfig,
+    validate: Callable[[SASRec], float],
+    seed: int,
+    track: Track,
+) -> tuple[SASRec, dict[str, Any]]:
     generator = np.random.default_rng(seed)
     negatives = config.negatives_for(model_config.n_items)
     model = SASRec(model_config, seed=seed)
@@ -109,42 +122,38 @@ def train_sasrec(
     best, best_value, best_epoch = copy.deepcopy(model).eval(), -1.0, 0
     epochs: list[dict[str, float]] = []
     n_events = sum(max(len(sequence) - 1, 0) for sequence in sequences)
-    with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator: put it back after
-        torch.manual_seed(seed)
-        for epoch in range(1, config.epochs + 1):
-            began, loss_sum = time.perf_counter(), 0.0
-            model.train()
-            title = f"train, epoch {epoch}/{config.epochs}, best NDCG@10 {max(best_value, 0.0):.4f}"
-            with track(title, n_events) as advance:
-                for rows, targets in window_batches(
-                    sequences, model_config.max_length, config.batch_size, generator
-                ):
-                    sampled = _sample(model_config.n_items, negatives, generator) if negatives else None
-                    optimizer.zero_grad(set_to_none=True)
-                    loss, n = backward_(
-                        model, rows, targets, sampled=sampled, mask_history=config.mask_history
+    for epoch in range(1, config.epochs + 1):
+        began, loss_sum = time.perf_counter(), 0.0
+        model.train()
+        title = f"train, epoch {epoch}/{config.epochs}, best NDCG@10 {max(best_value, 0.0):.4f}"
+        with track(title, n_events) as advance:
+            for rows, targets in window_batches(
+                sequences, model_config.max_length, config.batch_size, generator
+            ):
+                sampled = _sample(model_config.n_items, negatives, generator) if negatives else None
+                optimizer.zero_grad(set_to_none=True)
+                loss, n = backward_(model, rows, targets, sampled=sampled, mask_history=config.mask_history)
+                if not math.isfinite(loss):
+                    raise InputError(
+                        f"train: the loss is {loss} in epoch {epoch}; try a lower learning rate than {config.learning_rate:g}"
                     )
-                    if not math.isfinite(loss):
-                        raise InputError(
-                            f"train: the loss is {loss} in epoch {epoch}; try a lower learning rate than {config.learning_rate:g}"
-                        )
-                    optimizer.step()
-                    loss_sum += loss * n
-                    advance(n)
-            model.eval()
-            value = validate(model)
-            epochs.append(
-                {
-                    "epoch": epoch,
-                    "loss": loss_sum / n_events,
-                    "validation_ndcg10": value,
-                    "seconds": time.perf_counter() - began,
-                }
-            )
-            if value > best_value:
-                best, best_value, best_epoch = copy.deepcopy(model), value, epoch
-            elif epoch - best_epoch >= config.patience:
-                break
+                optimizer.step()
+                loss_sum += loss * n
+                advance(n)
+        model.eval()
+        value = validate(model)
+        epochs.append(
+            {
+                "epoch": epoch,
+                "loss": loss_sum / n_events,
+                "validation_ndcg10": value,
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        if value > best_value:
+            best, best_value, best_epoch = copy.deepcopy(model), value, epoch
+        elif epoch - best_epoch >= config.patience:
+            break
     return best, {
         "epochs": epochs,
         "best_epoch": best_epoch,
@@ -236,7 +245,8 @@ def backward_(
 def _mask_history_(logits: Tensor, targets: Tensor, rows: Tensor, positions: Tensor) -> None:
     """Minus infinity for what lies in rows (p, L) up to positions (p,); the target keeps its logit in any case."""
     later = torch.arange(rows.shape[1]) > positions[:, None]  # (p, L)
-    penalty = torch.zeros(rows.shape).masked_fill_(~later & (rows != targets[:, None]), float("-inf"))
+    penalty = torch.zeros(rows.shape, dtype=logits.dtype)
+    penalty.masked_fill_(~later & (rows != targets[:, None]), float("-inf"))
     logits.scatter_add_(1, rows, penalty)  # adds, so that an item met twice and a pad's zero do no harm
 
 
