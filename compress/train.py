@@ -69,7 +69,7 @@ class TrainConfig:
         for name in ("epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"train: {name} {getattr(self, name)}, expected at least 1")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InputError(f"train: learning_rate {self.learning_rate}, expected more than 0")
         if self.negatives is not None and self.negatives < 0:
             raise InputError(f"train: negatives {self.negatives}, expected 0 (the whole catalogue) or more")
