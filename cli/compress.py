@@ -52,7 +52,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     what.add_argument("--epochs", metavar="N", type=int, help="passes of distillation; 0 skips it")
     what.add_argument("--seed", metavar="N", type=int, help="of everything random (default: 0)")
-    what.add_argument("--threads", metavar="N", type=int, help="threads of torch (default: all cores)")
+    what.add_argument("--threads", metavar="N", type=_count, help="threads of torch (default: all cores)")
 
     gates = parser.add_argument_group("budget: what breaks it is not written, and the exit code is 1")
     gates.add_argument(
@@ -93,14 +93,15 @@ def run(args: argparse.Namespace) -> int:
 
     from ..benchmarks.interactions import map_items, read_interactions
     from ..compress.layouts import load_teacher
-    from ..compress.pipeline import Budget, check_destination, compress_model
+    from ..compress.pipeline import Budget, check_destinations, compress_model
     from ..compress.recipe import load_recipe
 
     recipe = _override(load_recipe(args.recipe), args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    for path in filter(None, (args.output, args.teacher_out)):
-        check_destination(path, overwrite=args.force)
+    check_destinations(
+        args.output, args.teacher_out, overwrite=args.force, inputs=[args.checkpoint, args.data]
+    )
     log = print if not args.json else _to_stderr
     interactions = read_interactions(
         args.data, user=args.user, item=args.item, time=args.time, rating=args.rating, format=args.format
@@ -152,12 +153,10 @@ def _override(recipe: Recipe, args: argparse.Namespace) -> Recipe:
             changes["distill"] = (
                 dataclasses.replace(distill, epochs=args.epochs) if args.epochs != 0 else None
             )
+        if args.seed is not None:
+            recipe = dataclasses.replace(recipe, seed=args.seed)
     except ValueError as error:
         raise InputError(str(error)) from None
-    if args.seed is not None:
-        if args.seed < 0:
-            raise InputError(f"seed: got {args.seed}, expected at least 0")
-        recipe = dataclasses.replace(recipe, seed=args.seed)
     return dataclasses.replace(recipe, name=f"{recipe.name}+flags", **changes) if changes else recipe
 
 
@@ -208,6 +207,12 @@ def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def _count(text: str) -> int:
+    if not re.fullmatch(r"0*[1-9]\d{0,3}", text.strip()):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of at least 1")
+    return int(text)
+
+
 def _share(text: str) -> float:
     """1% or 0.01."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip())
@@ -219,7 +224,7 @@ def _share(text: str) -> float:
 
 def _size(text: str) -> int:
     """400KB, 2MB or plain bytes; K and M are powers of 1,000."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*(B|KB|MB|GB)?", text.strip(), re.IGNORECASE)
     size = (
         int(float(match[1]) * {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[(match[2] or "B").upper()])
         if match

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from ..benchmarks.progress import Track, untracked
 from ..benchmarks.protocols import Split
 from ..benchmarks.ranking_metrics import per_user
 from ..export.bundle_writer import BundleContent, export_bundle
+from ..export.encoder_graph import export_encoder
 from ..runtime.engine import Engine
 from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import FloatRows, ItemTable, quantize_rows
@@ -54,6 +56,7 @@ class Meter:
         self.item_counts = item_counts
         self.keep_repeats = keep_repeats
         self.track = track
+        self._traced: tuple[SequenceModel, onnx.ModelProto] | None = None
 
     def export(
         self,
@@ -64,7 +67,10 @@ class Meter:
         int8_encoder: bool,
         manifest: Mapping[str, Any],
     ) -> Path:
-        """Export and verify a draft; bits=None stores the table in float32."""
+        """Export and verify a draft; bits=None stores the table in float32.
+
+        A model must not change between two exports of it: its encoder is traced once.
+        """
         values = np.ascontiguousarray(model.item_table.detach().numpy())
         table: ItemTable = FloatRows(values) if bits is None else quantize_rows(values, bits)
         restored = table.lookup(np.arange(table.n_items))
@@ -72,6 +78,7 @@ class Meter:
         content = BundleContent(
             name=self.name,
             encoder=_Encoder(model),
+            encoder_graph=self._trace(model),
             max_length=model.max_length,
             table=table,
             item_ids=self.item_ids,
@@ -82,6 +89,13 @@ class Meter:
         step = max(1, len(self.validation.histories) // VERIFIED_HISTORIES)
         export_bundle(path, content, self.validation.histories[::step][:VERIFIED_HISTORIES], overwrite=True)
         return path
+
+    def _trace(self, model: SequenceModel) -> onnx.ModelProto:
+        """The float graph of the encoder; most steps change the table or the rounding alone, and tracing takes seconds."""
+        if self._traced is None or self._traced[0] is not model:
+            graph = export_encoder(_Encoder(model), width=model.width, max_length=model.max_length)
+            self._traced = model, graph
+        return self._traced[1]
 
     def measure(
         self, draft: str, model: SequenceModel, *, bits: int | None = None, int8_encoder: bool = False

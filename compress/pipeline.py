@@ -6,12 +6,14 @@ its budget: drafts live in a hidden folder beside the output and disappear with 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,26 +84,29 @@ def compress_model(
 
     Args:
         teacher_output: where to write the uncompressed teacher as a bundle, to compare with.
+        keep_repeats: items of the history stay candidates, and a student learns to rank them.
         data: what the manifest says of the interactions.
         say: called after each step.
 
     Raises:
         GateError: the budget is broken, or the runtime does not agree with torch.
-        InputError: `output` cannot be written, or the sequences are too short.
+        InputError: `output` cannot be written, the recipe does not fit the model, or the sequences are too short.
+        OSError: the disk is full.
     """
     began = time.perf_counter()
-    for path in filter(None, (output, teacher_output)):
-        check_destination(path, overwrite=overwrite)
+    check_destinations(output, teacher_output, overwrite=overwrite)
+    recipe = fit_recipe(recipe, teacher.model, keep_repeats=keep_repeats)
     validation, test = leave_one_out(sequences, stage="validation"), leave_one_out(sequences, stage="test")
     training = training_sequences(sequences)
     counts = item_counts(training, len(teacher.model.item_table))
     name = output.name.removesuffix(".pocket")
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+    with _drafts(output) as folder:
         meter = Meter(
-            Path(folder), name=name, item_ids=teacher.item_ids, validation=validation, item_counts=counts,
+            folder, name=name, item_ids=teacher.item_ids, validation=validation, item_counts=counts,
             keep_repeats=keep_repeats, track=track,
         )  # fmt: skip
         source = {
+            "name": teacher_output.name.removesuffix(".pocket") if teacher_output else f"{name} teacher",
             "model": describe_model(teacher.model),
             "recipe": None,
             "provenance": provenance(teacher, recipe, data),
@@ -131,11 +136,17 @@ def compress_model(
         size_bytes = final.stat().st_size
         if budget.max_size_bytes is not None and size_bytes > budget.max_size_bytes:
             raise GateError(
-                f"{output}: {size_bytes:,} bytes, --max-size allows {budget.max_size_bytes:,}; try fewer bits or a smaller table width"
+                f"{output}: {size_bytes:,} bytes, --max-size allows {budget.max_size_bytes:,}; "
+                "nothing was written; try fewer bits or a smaller table width"
             )
         if teacher_output is not None:
             publish(original, teacher_output, overwrite=overwrite)
-        publish(final, output, overwrite=overwrite)
+        try:
+            publish(final, output, overwrite=overwrite)
+        except BaseException:
+            if teacher_output is not None:
+                teacher_output.unlink(missing_ok=True)  # both or none
+            raise
     return Compressed(
         path=output, size_bytes=size_bytes, steps=tuple(steps), metrics=metrics,
         checkpoint_bytes=teacher.source.weights_bytes, seconds=time.perf_counter() - began,
@@ -168,10 +179,7 @@ def _run_steps(
 
     if recipe.prune is not None:
         began = time.perf_counter()
-        if not isinstance(model, SASRec):
-            raise InputError(
-                f"prune: heads and feed-forward of a {type(model).__name__} cannot be cut yet; use a recipe without [prune]"
-            )
+        assert isinstance(model, SASRec)  # fit_recipe
         model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
         report("prune", detail, began, None, False)
     if recipe.table is not None and recipe.table.width is not None and recipe.table.width < model.width:
@@ -192,12 +200,45 @@ def _run_steps(
     return model, steps
 
 
+def fit_recipe(recipe: Recipe, model: SequenceModel, *, keep_repeats: bool) -> Recipe:
+    """The recipe as this model will get it; raises `InputError` where it cannot."""
+    if recipe.prune is not None and not isinstance(model, SASRec):
+        raise InputError(
+            f"prune: heads and feed-forward of a {type(model).__name__} cannot be cut yet; use a recipe without [prune]"
+        )
+    if recipe.table is not None and (recipe.table.width or 0) > model.width:
+        raise InputError(
+            f"table: width {recipe.table.width}, expected at most {model.width}, the model's own"
+        )
+    if keep_repeats and recipe.distill is not None:
+        recipe = dataclasses.replace(recipe, distill=dataclasses.replace(recipe.distill, mask_history=False))
+    return recipe
+
+
+def check_destinations(
+    output: Path, teacher_output: Path | None, *, overwrite: bool, inputs: Sequence[Path] = ()
+) -> None:
+    """Refuse destinations before minutes of work, not after; `inputs` are files that must not be replaced."""
+    outputs = [path for path in (output, teacher_output) if path is not None]
+    for path in outputs:
+        check_destination(path, overwrite=overwrite)
+    taken = [(path, "an input") for path in inputs]
+    for path in outputs:
+        for other, what in taken:
+            if os.path.realpath(path) == os.path.realpath(other):
+                raise InputError(f"{path}: is {what} too; choose another name for what is written")
+        taken.append((path, "the other output"))
+
+
 def check_destination(path: Path, *, overwrite: bool) -> None:
-    """Refuse a destination before hours of work, not after; raises `InputError` or `OSError` (named by the caller)."""
+    """Refuse a destination that cannot be written, or that is there already."""
     if path.is_dir():
         raise InputError(f"{path}: is a directory, expected a file name such as {path / 'model.pocket'}")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: already exists; choose another name, or --force to replace it")
+    if os.path.lexists(path):
+        if not (path.is_file() or path.is_symlink()):
+            raise InputError(f"{path}: is no ordinary file, so it is not replaced; choose another name")
+        if not overwrite:
+            raise InputError(f"{path}: already exists; choose another name, or --force to replace it")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
     try:
@@ -207,6 +248,18 @@ def check_destination(path: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"{path}: the folder {path.parent} cannot be written ({error.strerror}); choose another one"
         ) from None
+
+
+@contextlib.contextmanager
+def _drafts(output: Path) -> Generator[Path]:
+    """A hidden folder beside the output. Writes that fail say where: the system's error for a full disk does not."""
+    with tempfile.TemporaryDirectory(prefix=f".{output.name[:100]}.", dir=output.parent) as folder:
+        try:
+            yield Path(folder)
+        except OSError as error:
+            if error.filename2 is None and str(error.filename or folder).startswith(folder):
+                error.filename = str(output)
+            raise
 
 
 def describe_model(model: SequenceModel) -> dict[str, Any]:

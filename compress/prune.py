@@ -28,6 +28,7 @@ import torch_pruning as tp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..runtime.errors import InputError
 from .distill import DistillConfig, prefix_batches
 from .models.sasrec import SASRec
 
@@ -67,12 +68,16 @@ class _Root:
 def prune(
     model: SASRec, sequences: Sequence[NDArray[np.int64]], config: PruneConfig, *, seed: int
 ) -> tuple[SASRec, dict[str, Any]]:
-    """A smaller copy of `model`, and which units stayed where; sequences are training sequences of item rows."""
+    """A smaller copy of `model`, and which units stayed where; sequences are training sequences of item rows.
+
+    Raises:
+        InputError: no sequence has two items, so there is no next item whose loss could decide.
+    """
     model = copy.deepcopy(model).eval()
     _accumulate_gradients(model, sequences, config, seed)
     example = torch.zeros(2, min(model.max_length, 4), model.width)
     kept: dict[str, list[int]] = {}
-    importance = tp.importance.GroupTaylorImportance(group_reduction="sum", normalizer=None)
+    importance = tp.importance.GroupTaylorImportance(group_reduction="sum", normalizer=None)  # type: ignore[arg-type]
     for root in list(_roots(model, config)):
         if root.keep == root.n_units:
             continue
@@ -81,7 +86,9 @@ def prune(
         )
         channels = list(range(root.linear.out_features))
         group = graph.get_pruning_group(root.linear, tp.prune_linear_out_channels, idxs=channels)
-        per_unit: Tensor = importance(group).reshape(root.n_units, -1).sum(1)
+        per_channel = importance(group)
+        assert per_channel is not None  # only without gradients
+        per_unit = per_channel.reshape(root.n_units, -1).sum(1)
         best = per_unit.argsort(descending=True)[: root.keep].tolist()
         cut = sorted(set(range(root.n_units)) - set(best))
         size = root.linear.out_features // root.n_units
@@ -107,15 +114,21 @@ def _roots(model: SASRec, config: PruneConfig) -> Iterator[_Root]:
             f"layers.{index}.heads",
             layer.attention.v,
             n_heads,
-            max(1, math.ceil(n_heads * config.keep_heads)),
+            _share(n_heads, config.keep_heads),
         )
         inner = layer.dense_1.out_features
-        keep = math.ceil(inner * config.keep_inner / config.inner_multiple) * config.inner_multiple
+        keep = math.ceil(_share(inner, config.keep_inner) / config.inner_multiple) * config.inner_multiple
         yield _Root(f"layers.{index}.inner", layer.dense_1, inner, min(inner, keep))
 
 
-def _all_positions(model: nn.Module, example: Tensor) -> Tensor:
+def _share(n: int, keep: float) -> int:
+    """A share of n units, rounded up; 55% of 100 are 55, whatever floating point makes of it."""
+    return max(1, math.ceil(n * keep - 1e-9))
+
+
+def _all_positions(model: nn.Module, example: Tensor | Sequence[Any]) -> Tensor:
     """The forward that the dependency graph traces: all positions, so that no layer is special."""
+    assert isinstance(example, Tensor)
     lengths = torch.full((example.shape[0],), example.shape[1])
     return model.hidden_states(example, lengths)  # type: ignore[operator]
 
@@ -138,3 +151,8 @@ def _accumulate_gradients(
         used += 1
         if used == config.calibration_batches:
             return
+    if used == 0:
+        raise InputError(
+            f"prune: none of the {len(sequences):,} training sequences has two items, so nothing says what to cut; "
+            "use a recipe without [prune]"
+        )

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from ..runtime.errors import InputError
 from ..runtime.item_table import ROW_BITS
@@ -69,6 +70,10 @@ class Recipe:
     encoder: EncoderConfig | None = None
     seed: int = 0
     """Of everything random in compression; the same seed on the same machine gives the same weights."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed {self.seed}, expected 0 to 2**63 - 1")
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest has it: skipped steps are null."""
@@ -132,22 +137,37 @@ def recipe_from_mapping(content: Mapping[str, Any], name: str, where: str) -> Re
         values = content[section]
         if not isinstance(values, dict):
             raise InputError(f"{where}: {section} is {values!r}, expected a section [{section}]")
-        fields = [field.name for field in dataclasses.fields(config)]
-        for key in values:
-            if key not in fields:
+        kinds = get_type_hints(config)
+        for key, value in values.items():
+            if key not in kinds:
                 raise InputError(
-                    f"{where}: unknown key {key!r} in [{section}]; expected {', '.join(fields)}{_nearest(key, fields)}"
+                    f"{where}: unknown key {key!r} in [{section}]; expected {', '.join(kinds)}{_nearest(key, kinds)}"
                 )
+            _check_kind(value, kinds[key], f"{where}: [{section}] {key}")
         try:
             steps[section] = config(**values)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise InputError(f"{where}: {error}") from None
     seed = content.get("seed", 0)
-    if type(seed) is not int or seed < 0:
-        raise InputError(f"{where}: seed {seed!r}, expected an integer of at least 0")
-    return Recipe(name=name, seed=seed, **steps)
+    _check_kind(seed, int, f"{where}: seed")
+    try:
+        return Recipe(name=name, seed=seed, **steps)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
-def _nearest(key: str, known: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
+def _check_kind(value: Any, kind: Any, what: str) -> None:
+    """What Python would take for a number, and compression would stumble over minutes later."""
+    if kind is bool:
+        good, expected = type(value) is bool, "true or false"
+    elif kind is float:
+        good, expected = type(value) in (int, float) and math.isfinite(value), "a finite number"
+    else:  # int, or int | None, which TOML leaves out
+        good, expected = type(value) is int, "a whole number"
+    if not good:
+        raise InputError(f"{what} is {value!r}, expected {expected}")
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -12,7 +12,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import onnx
 import torch
@@ -27,9 +27,10 @@ def export_encoder(module: nn.Module, *, width: int, max_length: int) -> onnx.Mo
     Raises:
         torch.onnx.OnnxExporterError: the module has something that cannot be traced.
     """
-    # torch.export specializes lengths 0 and 1, so the example is longer wherever the model allows it
+    # torch.export specializes lengths 0 and 1, so the example is longer wherever the model allows it; and it takes a
+    # range of one length, which 2 to 2 is to it, for a constant: no caller gives the 3 that it is told of there
     example = torch.zeros(2, min(max_length, 3), width)
-    length = torch.export.Dim("length", max=max_length) if max_length > 2 else None
+    length = torch.export.Dim("length", max=max(max_length, 3)) if max_length > 1 else torch.export.Dim.STATIC
     with _quiet():
         program = torch.onnx.export(
             module.eval(),
@@ -79,7 +80,7 @@ def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """The exporter prints and warns about torchvision and its own deprecations; none of it is for our users."""
     loggers = [logging.getLogger("torch.onnx"), logging.getLogger("onnxscript"), logging.getLogger("onnx_ir")]
     levels = [logger.level for logger in loggers]

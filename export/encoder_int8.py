@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,7 @@ def _quantize_tables_(model: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """onnxruntime advises shape inference on its root logger; our graphs do not need it."""
     previous = logging.root.manager.disable
     logging.disable(logging.WARNING)

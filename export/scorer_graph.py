@@ -8,7 +8,9 @@ of times slower, so it is never left out.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from ..runtime.item_table import ItemTable, QuantizedRows, padded_width
@@ -57,6 +59,23 @@ def scoring_block(width: int) -> int:
     while block * 2 <= _MAX_BLOCK and padded_width(width) % (block * 2) == 0:
         block *= 2
     return block
+
+
+def scoring_error(
+    table: ItemTable, user: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """How far the graph's scores of some items may be from exact ones: float32 (D,), int64 (C,) -> float32 (C,).
+
+    Zero for floats. For quantized rows, the user's vector is rounded to a 127th of each block's largest value:
+
+        |error| <= sum over blocks of  max |user| / 254 * sum |row|
+    """
+    if not isinstance(table, QuantizedRows):
+        return np.zeros(len(rows), np.float32)
+    block, padding = scoring_block(table.width), padded_width(table.width) - table.width
+    users = np.pad(np.abs(user), (0, padding)).reshape(-1, block)  # (D / block, block)
+    items = np.pad(np.abs(table.lookup(rows)), ((0, 0), (0, padding))).reshape(len(rows), -1, block)
+    return items.sum(2) @ (users.max(1) / np.float32(254))
 
 
 def _external(name: str, data_type: int, shape: list[int]) -> TensorProto:
