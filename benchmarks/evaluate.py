@@ -45,16 +45,16 @@ class Scorer(Protocol):
 class EngineScorer:
     """The `Scorer` of a loaded bundle; an empty history gets the engine's prior.
 
-    An int8 encoder quantizes its activations with one scale a call: in a batch, users would share a scale
-    and the ranks would be such as no device ever computes. So where its weights are not float, users are
-    encoded one at a time, as the device does.
+    Integer products round their activations with one scale a call: in a batch, users would share a scale and the
+    ranks would be such as no device ever computes. So an encoder of that form gets one user at a time, as on the
+    device.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.n_items = engine.n_items
         self.max_length = engine.max_length
-        self.one_by_one = engine.manifest.get("encoder", {}).get("weights") != "float32"
+        self.one_by_one = engine.manifest.get("encoder", {}).get("products") == "int8"
 
     def __call__(self, histories: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.engine.score_all(self._encode(histories))

@@ -39,7 +39,7 @@ from .models.protocol import SequenceModel
 class DistillConfig:
     """How the student learns."""
 
-    epochs: int = 12
+    epochs: int = 8
     """At most so many passes."""
     patience: int = 3
     """Epochs without a better validation NDCG@10 before it stops."""
@@ -49,7 +49,7 @@ class DistillConfig:
     """Share of the soft targets, 0 to 1; 0.8 is what the literature settles on for catalogues that fit."""
     learning_rate: float = 1e-3
     """Adam's for the encoder, at the start; falls to a twentieth along a cosine."""
-    table_learning_rate: float = 1e-4
+    table_learning_rate: float = 5e-5
     """Adam's for the item table. Adam moves every number by about its rate a step however small the gradient, and
     with whole-catalogue targets every row has one: at the encoder's rate rare items drift and lose what they knew."""
     batch_size: int = 256

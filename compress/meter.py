@@ -24,6 +24,8 @@ from ..benchmarks.protocols import Split
 from ..benchmarks.ranking_metrics import per_user
 from ..export.bundle_writer import BundleContent, export_bundle
 from ..export.encoder_graph import export_encoder
+from ..export.encoder_int8 import EncoderForm
+from ..export.encoder_timing import faster_int8_form
 from ..runtime.engine import Engine
 from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import FloatRows, ItemTable, quantize_rows
@@ -64,7 +66,7 @@ class Meter:
         model: SequenceModel,
         *,
         bits: int | None,
-        int8_encoder: bool,
+        form: EncoderForm,
         manifest: Mapping[str, Any],
     ) -> Path:
         """Export and verify a draft; bits=None stores the table in float32.
@@ -83,12 +85,17 @@ class Meter:
             table=table,
             item_ids=self.item_ids,
             prior_user=fit_prior_user(restored, self.item_counts),
-            int8_encoder=int8_encoder,
+            encoder_form=form,
             manifest=manifest,
         )
         step = max(1, len(self.validation.histories) // VERIFIED_HISTORIES)
         export_bundle(path, content, self.validation.histories[::step][:VERIFIED_HISTORIES], overwrite=True)
         return path
+
+    def faster_int8_form(self, model: SequenceModel, seed: int) -> tuple[EncoderForm, dict[str, float]]:
+        """The int8 form that is faster on histories of the validation users; see `export.encoder_timing`."""
+        lengths = [min(len(history), model.max_length) for history in self.validation.histories]
+        return faster_int8_form(self._trace(model), width=model.width, lengths=lengths, seed=seed)
 
     def _trace(self, model: SequenceModel) -> onnx.ModelProto:
         """The float graph of the encoder; most steps change the table or the rounding alone, and tracing takes seconds."""
@@ -98,10 +105,10 @@ class Meter:
         return self._traced[1]
 
     def measure(
-        self, draft: str, model: SequenceModel, *, bits: int | None = None, int8_encoder: bool = False
+        self, draft: str, model: SequenceModel, *, bits: int | None = None, form: EncoderForm = "float32"
     ) -> Measure:
         """What the model would be if it were deployed now."""
-        path = self.export(draft, model, bits=bits, int8_encoder=int8_encoder, manifest={})
+        path = self.export(draft, model, bits=bits, form=form, manifest={})
         ranking = self.rank(path, self.validation, f"measure {draft}")
         size_bytes = path.stat().st_size
         path.unlink()

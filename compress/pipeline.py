@@ -27,6 +27,7 @@ from ..benchmarks.progress import Track, untracked
 from ..benchmarks.protocols import leave_one_out, training_sequences
 from ..benchmarks.ranking_metrics import per_user
 from ..export.bundle_writer import publish
+from ..export.encoder_int8 import EncoderForm
 from ..runtime.errors import GateError, InputError
 from .distill import distill
 from .layouts import Teacher
@@ -111,15 +112,15 @@ def compress_model(
             "recipe": None,
             "provenance": provenance(teacher, recipe, data),
         }
-        original = meter.export("teacher", teacher.model, bits=None, int8_encoder=False, manifest=source)
+        original = meter.export("teacher", teacher.model, bits=None, form="float32", manifest=source)
         before = _measured(meter, original, teacher.model)
-        model, steps = _run_steps(teacher.model, training, recipe, meter, before, track, say)
+        model, form, steps = _run_steps(teacher.model, training, recipe, meter, before, track, say)
         after = steps[-1].after if steps else before
         _check_budget(budget, before, after)
 
         theirs = meter.rank(original, test, "test teacher", n_top=10)
         bits = recipe.table.bits if recipe.table else None
-        draft = meter.export("draft", model, bits=bits, int8_encoder=recipe.encoder is not None, manifest={})
+        draft = meter.export("draft", model, bits=bits, form=form, manifest={})
         ours = meter.rank(draft, test, "test bundle", n_top=10)
         popular = evaluate_ranks(PopularityScorer(counts), test, keep_repeats=keep_repeats, n_top=0)
         metrics = _metrics(ours, theirs, popular, recipe.seed)
@@ -130,9 +131,7 @@ def compress_model(
             "metrics": metrics,
             "provenance": source["provenance"],
         }
-        final = meter.export(
-            "final", model, bits=bits, int8_encoder=recipe.encoder is not None, manifest=_rounded(manifest)
-        )
+        final = meter.export("final", model, bits=bits, form=form, manifest=_rounded(manifest))
         size_bytes = final.stat().st_size
         if budget.max_size_bytes is not None and size_bytes > budget.max_size_bytes:
             raise GateError(
@@ -161,15 +160,14 @@ def _run_steps(
     before: Measure,
     track: Track,
     say: Callable[[StepReport], object],
-) -> tuple[SequenceModel, list[StepReport]]:
+) -> tuple[SequenceModel, EncoderForm, list[StepReport]]:
     """The recipe's steps one after the other, each measured as it would be deployed at that point."""
     teacher, steps = model, list[StepReport]()
+    form: EncoderForm = "float32"
     bits = recipe.table.bits if recipe.table else None
 
-    def report(
-        name: str, detail: dict[str, Any], began: float, stored_bits: int | None, int8_encoder: bool
-    ) -> None:
-        after = meter.measure(name, model, bits=stored_bits, int8_encoder=int8_encoder)
+    def report(name: str, detail: dict[str, Any], began: float, stored_bits: int | None = None) -> None:
+        after = meter.measure(name, model, bits=stored_bits, form=form)
         previous = steps[-1].after if steps else before
         step = StepReport(
             name=name, before=previous, after=after, detail=detail, seconds=time.perf_counter() - began
@@ -181,23 +179,32 @@ def _run_steps(
         began = time.perf_counter()
         assert isinstance(model, SASRec)  # fit_recipe
         model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
-        report("prune", detail, began, None, False)
+        report("prune", detail, began)
     if recipe.table is not None and recipe.table.width is not None and recipe.table.width < model.width:
         began = time.perf_counter()
         model = low_rank(model, recipe.table.width, seed=recipe.seed)
-        report("low rank", {"width": recipe.table.width}, began, None, False)
+        report("low rank", {"width": recipe.table.width}, began)
     if recipe.distill is not None:
         began = time.perf_counter()
         model, detail = distill(
             model, teacher, training, recipe.distill, bits=bits, seed=recipe.seed,
             validate=lambda student: meter.validate(student, bits), track=track,
         )  # fmt: skip
-        report("distill", detail, began, None, False)
+        report("distill", detail, began)
     if bits is not None:
-        report("table", {"bits": bits}, time.perf_counter(), bits, False)
+        report("table", {"bits": bits}, time.perf_counter(), bits)
     if recipe.encoder is not None:
-        report("encoder", {"bits": recipe.encoder.bits}, time.perf_counter(), bits, True)
-    return model, steps
+        began = time.perf_counter()
+        detail = {"bits": recipe.encoder.bits}
+        match recipe.encoder.products:
+            case "measured":
+                form, detail["encode_us"] = meter.faster_int8_form(model, recipe.seed)
+            case "int8":
+                form = "int8-products"
+            case "float32":
+                form = "int8"
+        report("encoder", {**detail, "form": form}, began, bits)
+    return model, form, steps
 
 
 def fit_recipe(recipe: Recipe, model: SequenceModel, *, keep_repeats: bool) -> Recipe:

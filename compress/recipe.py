@@ -23,7 +23,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from ..runtime.errors import InputError
 from ..runtime.item_table import ROW_BITS
@@ -52,11 +52,16 @@ class EncoderConfig:
     """How the encoder's weight matrices are stored and multiplied."""
 
     bits: int = 8
-    """8: integer products with activations rounded per call."""
+    """8: int8 with a scale a column."""
+    products: Literal["measured", "int8", "float32"] = "measured"
+    """`int8`: integer products, activations rounded per call. `float32`: weights restored when they are loaded.
+    `measured`: whichever is faster on this machine and the users' histories (`export.encoder_timing`)."""
 
     def __post_init__(self) -> None:
         if self.bits != 8:
             raise ValueError(f"encoder: bits {self.bits}, expected 8; leave the section out for float32")
+        if self.products not in ("measured", "int8", "float32"):
+            raise ValueError(f"encoder: products {self.products!r}, expected measured, int8 or float32")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

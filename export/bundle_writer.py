@@ -29,7 +29,7 @@ from ..runtime.errors import GateError
 from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import ItemTable, QuantizedRows
 from .encoder_graph import export_encoder
-from .encoder_int8 import quantize_encoder
+from .encoder_int8 import EncoderForm, quantize_encoder
 from .scorer_graph import scorer_graph, scoring_block, scoring_error
 
 FLOAT_TOLERANCE = 1e-4
@@ -52,7 +52,7 @@ class BundleContent:
     item_ids: ItemIds
     prior_user: NDArray[np.float32]
     """float32 (D,): the user vector of an empty history."""
-    int8_encoder: bool
+    encoder_form: EncoderForm
     manifest: Mapping[str, Any]
     """What else the manifest says: model, recipe, steps, metrics, provenance."""
     encoder_graph: onnx.ModelProto | None = None
@@ -78,8 +78,8 @@ def export_bundle(
     graph = content.encoder_graph
     if graph is None:
         graph = export_encoder(content.encoder, width=table.width, max_length=content.max_length)
-    if content.int8_encoder:
-        graph = quantize_encoder(graph)
+    if content.encoder_form != "float32":
+        graph = quantize_encoder(graph, content.encoder_form)
     described: dict[str, Any] = table.describe()
     if isinstance(table, QuantizedRows):
         described["block"] = scoring_block(table.width)
@@ -89,7 +89,10 @@ def export_bundle(
         "max_length": content.max_length,
         "items": {"count": table.n_items, "ids": content.item_ids.describe()},
         "item_table": described,
-        "encoder": {"weights": "int8" if content.int8_encoder else "float32"},
+        "encoder": {
+            "weights": "float32" if content.encoder_form == "float32" else "int8",
+            "products": "int8" if content.encoder_form == "int8-products" else "float32",
+        },
         **content.manifest,
     }
     parts: dict[str, bytes | NDArray[Any]] = {
@@ -144,7 +147,7 @@ def verify_bundle(
     # numpy's max, unlike Python's, hands a NaN on; and a NaN is not at most anything
     vector_error, score_error = float(np.max(vector_errors)), float(np.max(score_errors))
     agreement = float(np.mean(agreements))
-    if not content.int8_encoder and not vector_error <= FLOAT_TOLERANCE:
+    if content.encoder_form == "float32" and not vector_error <= FLOAT_TOLERANCE:
         raise GateError(
             f"{content.name}: the exported encoder differs from torch by {vector_error:.1e}, at most {FLOAT_TOLERANCE:.0e} is rounding"
         )

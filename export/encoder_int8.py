@@ -1,15 +1,20 @@
-"""int8 for the encoder: every product with a weight matrix becomes an integer product.
+"""int8 for the encoder, in two forms. Both store each weight matrix in int8 with a scale a column.
 
-    y = x W  ->  scale_x * scale_W[column] * (uint8(x) int8(W)),   activations quantized per call (dynamic)
+`int8`: the runtime restores the matrices to float32 once, when it loads them (onnxruntime folds the node), and products
+are float32: a quarter of the bytes in the file at exactly the speed of float.
 
-done by onnxruntime's `quantize_dynamic`, with what is needed so that the result is smaller *and* not slower, and right
-on every processor:
+`int8-products`: every product with a weight matrix becomes an integer product,
 
-- one scale per output column (`per_channel`),
-- 7 bits for weights (`reduce_range`): without VNNI the uint8 x int8 kernels of x86 saturate at 16 bits and silently
-  return wrong sums (measured: correlation with float .998 instead of .9999 on AVX2),
-- only products with a constant (`MatMulConstBOnly`): attention's own products stay in float,
-- LayerNorm, Softmax, biases stay in float32; the position table becomes int8 with a scale a row.
+    y = x W  ->  scale_x * scale_W[column] * (uint8(x) int8(W)),   activations rounded per call (dynamic)
+
+by onnxruntime's `quantize_dynamic`, with what is needed so that the result is right on every processor: one scale per
+output column (`per_channel`); 7 bits for weights (`reduce_range`), since without VNNI the uint8 x int8 kernels of x86
+saturate at 16 bits and silently return wrong sums (measured on AVX2: correlation with float .998 instead of .9999); only
+products with a constant (`MatMulConstBOnly`), attention's own stay in float.
+
+Which one is faster depends on the processor and on the length of histories: rounding the activations costs a pass over
+them, which small matrices do not earn back (measured on AVX2, width 64: 7% slower for 7 items, 5% faster for 50). So it
+is measured, not assumed: `encoder_timing.py`. LayerNorm, Softmax and biases stay in float32 in both.
 
 Refused: a graph that is quantized already, which onnxruntime would accept silently.
 """
@@ -21,6 +26,7 @@ import logging
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -29,8 +35,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from .encoder_graph import shortened
 
-WEIGHT_LEVELS = 64
-"""Integers run from -WEIGHT_LEVELS to WEIGHT_LEVELS: 7 bits, see above."""
+EncoderForm = Literal["float32", "int8", "int8-products"]
+"""How the encoder is stored and multiplied; see above."""
 _QUANTIZED = {
     "MatMulInteger",
     "DynamicQuantizeLinear",
@@ -39,19 +45,33 @@ _QUANTIZED = {
     "MatMulNBits",
     "QLinearMatMul",
 }
+_LEAST_SIZE = 512  # numbers: below it the scales and the node cost more than int8 saves
 
 
-def quantize_encoder(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The int8 form of an encoder graph; the input is left alone.
+def quantize_encoder(model: onnx.ModelProto, form: Literal["int8", "int8-products"]) -> onnx.ModelProto:
+    """One of the int8 forms of an encoder graph; the input is left alone.
 
     Raises:
-        ValueError: the graph is quantized already.
+        ValueError: the graph is quantized already, or the form is unknown.
     """
     already = sorted({node.op_type for node in model.graph.node} & _QUANTIZED)
     if already:
         raise ValueError(
             f"encoder: has {', '.join(already)}, so it is quantized already; start from the float model"
         )
+    match form:
+        case "int8":
+            quantized = onnx.ModelProto()
+            quantized.CopyFrom(model)
+        case "int8-products":
+            quantized = _with_integer_products(model)
+        case unknown:
+            raise ValueError(f"encoder form {unknown!r}; expected int8 or int8-products")
+    _store_matrices_in_int8_(quantized)
+    return shortened(quantized)
+
+
+def _with_integer_products(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder, _quiet():
         target = Path(folder) / "encoder.onnx"
         source = onnx.ModelProto()
@@ -65,25 +85,30 @@ def quantize_encoder(model: onnx.ModelProto) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
         )
-        quantized = onnx.load(target)
-    _quantize_tables_(quantized)
-    return shortened(quantized)
+        return onnx.load(target)
 
 
-def _quantize_tables_(model: onnx.ModelProto) -> None:
-    """Float matrices that are left (the position table): int8 rows and a scale a row, restored in the graph."""
+def _store_matrices_in_int8_(model: onnx.ModelProto) -> None:
+    """Float matrices become int8 codes and a scale for each output column (each row, where it is not multiplied)."""
+    axes = {
+        node.input[1]: 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm")
+    }
     for initializer in list(model.graph.initializer):
         values = numpy_helper.to_array(initializer)
-        if values.dtype != np.float32 or values.ndim != 2 or min(values.shape) < 8:
+        if values.dtype != np.float32 or values.ndim != 2 or values.size < _LEAST_SIZE:
             continue
-        scales = np.maximum(np.abs(values).max(axis=1) / 127, np.finfo(np.float32).tiny).astype(np.float32)
-        codes = np.rint(values / scales[:, None]).astype(np.int8)
+        axis = axes.get(initializer.name, 0)
+        largest = np.abs(values).max(axis=1 - axis, keepdims=True)
+        scales = np.maximum(largest / 127, np.finfo(np.float32).tiny).astype(np.float32)
+        codes = np.rint(values / scales).astype(np.int8)
         name = initializer.name
         model.graph.initializer.remove(initializer)
         model.graph.initializer.append(numpy_helper.from_array(codes, f"{name}_codes"))
-        model.graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scales"))
-        restore = helper.make_node("DequantizeLinear", [f"{name}_codes", f"{name}_scales"], [name], axis=0)
-        model.graph.node.insert(0, restore)
+        model.graph.initializer.append(numpy_helper.from_array(scales.reshape(-1), f"{name}_scales"))
+        inputs = [f"{name}_codes", f"{name}_scales"]
+        model.graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [name], axis=axis))
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ def make_tiny_bundle(path: Path, item_ids: ItemIds, bits: int, seed: int = 0) ->
         table=quantize_rows(rng.standard_normal((N_ITEMS, WIDTH)).astype(np.float32), bits),
         item_ids=item_ids,
         prior_user=rng.standard_normal(WIDTH).astype(np.float32),
-        int8_encoder=False,
+        encoder_form="float32",
         manifest={},
     )
     histories = [rng.integers(0, N_ITEMS, n) for n in range(1, MAX_LENGTH)]

@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             table=table,
             item_ids=ItemIds.from_sequence([f"i{row}" for row in range(N_ITEMS)]),
             prior_user=np.zeros(WIDTH, np.float32),
-            int8_encoder=False,
+            encoder_form="float32",
             manifest={"model": {"architecture": "Mean"}, "recipe": None, "provenance": {}, **manifest},
         )
         export_bundle(folder / f"{name}.pocket", content, histories[:3])

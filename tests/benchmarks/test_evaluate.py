@@ -129,8 +129,8 @@ class FakeEngine:
     n_items, width, max_length = 3, 2, 50
     items = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
 
-    def __init__(self, weights: str) -> None:
-        self.manifest = {"encoder": {"weights": weights}}
+    def __init__(self, products: str) -> None:
+        self.manifest = {"encoder": {"weights": "int8", "products": products}}
         self.batches: list[int] = []
 
     def prior(self) -> np.ndarray:
@@ -150,9 +150,9 @@ def test_engine_scorer_uses_the_prior_for_an_empty_history():
     assert ranking.ranks.tolist() == [3, 1]
 
 
-@pytest.mark.parametrize(("weights", "batches"), [("float32", [3]), ("int8", [1, 1, 1])])
-def test_int8_encoders_see_one_user_a_call(weights: str, batches: list[int]):
-    engine = FakeEngine(weights)
+@pytest.mark.parametrize(("products", "batches"), [("float32", [3]), ("int8", [1, 1, 1])])
+def test_integer_products_see_one_user_a_call(products: str, batches: list[int]):
+    engine = FakeEngine(products)
     split = Split([np.array([0]), np.array([0]), np.array([1])], np.array([2, 2, 2]), np.arange(3))
     ranking = evaluate_ranks(EngineScorer(engine), split, n_top=2)  # pyright: ignore
     assert ranking.ranks.tolist() == [1, 1, 1]

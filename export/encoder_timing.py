@@ -1,0 +1,58 @@
+"""Which int8 form of an encoder is faster on this machine, on histories of the lengths that its users have.
+
+One thread, one user a call, as a device ranks; the forms take turns, so that a machine that slows down slows them all.
+The median decides, and integer products must win by more than noise: at equal speed restored weights are more exact.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from ..runtime.engine import session_options
+from .encoder_int8 import EncoderForm, quantize_encoder
+
+ROUNDS = 200
+WARM_UP = 10
+CLEAR_WIN = 0.97
+"""Integer products must take at most this share of the time: less is within the noise of a busy machine."""
+
+
+def faster_int8_form(
+    graph: onnx.ModelProto, *, width: int, lengths: Sequence[int], seed: int
+) -> tuple[EncoderForm, dict[str, float]]:
+    """The form to ship, and the median time of each form in microseconds, "float32" for comparison.
+
+    Args:
+        graph: the float32 encoder.
+        lengths: history lengths to draw from, each at least 1.
+    """
+    forms: dict[EncoderForm, onnx.ModelProto] = {
+        "float32": graph,
+        "int8": quantize_encoder(graph, "int8"),
+        "int8-products": quantize_encoder(graph, "int8-products"),
+    }
+    sessions = {
+        form: onnxruntime.InferenceSession(
+            model.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"]
+        )
+        for form, model in forms.items()
+    }
+    random = np.random.default_rng(seed)
+    times: dict[EncoderForm, list[int]] = {form: [] for form in forms}
+    for round_number in range(WARM_UP + ROUNDS):
+        history = random.standard_normal((1, int(random.choice(lengths)), width)).astype(np.float32)
+        for form, session in sessions.items():
+            began = time.perf_counter_ns()
+            session.run(None, {"history": history})
+            if round_number >= WARM_UP:
+                times[form].append(time.perf_counter_ns() - began)
+    medians = {form: float(np.median(taken)) / 1e3 for form, taken in times.items()}
+    chosen: EncoderForm = (
+        "int8-products" if medians["int8-products"] < CLEAR_WIN * medians["int8"] else "int8"
+    )
+    return chosen, {str(form): round(median, 1) for form, median in medians.items()}
