@@ -2,9 +2,9 @@
 
 What is cut is really gone: the matrices are smaller, so the model is faster on any hardware, not just lighter. The
 width of the residual stream, and so of items and users, stays. What to cut is decided by first-order Taylor importance
-(Molchanov et al. 2019, arXiv:1906.10771, eq. 8) of the next-item loss on the user's own sequences,
+(Molchanov et al. 2019, arXiv:1906.10771, section 3; absolute values in place of squares) of the next-item loss on the user's own sequences,
 
-    importance(unit) = sum over its weights of (gradient * weight)^2
+    importance(unit) = sum over its weights of |gradient * weight|
 
 gathered over everything that is cut together: torch-pruning's dependency graph finds that a head is rows of q, k and v
 and columns of the output, and a feed-forward unit a row of one matrix and a column of the next (Fang et al. 2023,
@@ -83,7 +83,10 @@ def prune(
         if root.keep == root.n_units:
             continue
         graph = tp.DependencyGraph().build_dependency(
-            model, example_inputs=example, forward_fn=_all_positions
+            model,
+            example_inputs=example,
+            forward_fn=_all_positions,
+            ignored_params=[model.item_table, model.position_table],
         )
         channels = list(range(root.linear.out_features))
         group = graph.get_pruning_group(root.linear, tp.prune_linear_out_channels, idxs=channels)
