@@ -23,7 +23,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..runtime.errors import InputError
 from ..runtime.item_table import ROW_BITS
@@ -167,6 +167,8 @@ def _check_kind(value: Any, kind: Any, what: str) -> None:
         good, expected = type(value) is bool, "true or false"
     elif kind is float:
         good, expected = type(value) in (int, float) and math.isfinite(value), "a finite number"
+    elif get_origin(kind) is Literal:
+        good, expected = value in get_args(kind), f"one of {', '.join(map(repr, get_args(kind)))}"
     else:  # int, or int | None, which TOML leaves out
         good, expected = type(value) is int, "a whole number"
     if not good:

@@ -8,8 +8,12 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from .tiny_road import TinyRoad, Walked
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("POCKETREC_SHARED", REPOSITORY.parent / "shared"))
@@ -78,3 +82,48 @@ def cli(tmp_path: Path) -> Callable[..., CliResult]:
         return CliResult(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def cli_here(capsys: pytest.CaptureFixture[str]) -> Callable[..., CliResult]:
+    """`cli_here("compress", ...)`: as `cli`, but in this process, which has paid for importing torch already."""
+
+    def run(*args: str | os.PathLike[str]) -> CliResult:
+        from pocketrec.cli.main import main
+
+        capsys.readouterr()
+        exit_code = main([os.fspath(arg) for arg in args])
+        captured = capsys.readouterr()
+        return CliResult(exit_code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_road(tmp_path_factory: pytest.TempPathFactory) -> TinyRoad:
+    """A small trained model and its data; needs the extra `compress`."""
+    from .tiny_road import make_tiny_road
+
+    return make_tiny_road(tmp_path_factory.mktemp("tiny_road"))
+
+
+@pytest.fixture
+def export_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoders that were traced before are not traced again; what is exported is verified all the same."""
+    from pocketrec.compress import meter
+
+    from .tiny_road import export_encoder_once
+
+    monkeypatch.setattr(meter, "export_encoder", export_encoder_once)
+
+
+@pytest.fixture(scope="session")
+def walked(tiny_road: TinyRoad, tmp_path_factory: pytest.TempPathFactory) -> Walked:
+    """The tiny model after every step that there is: treat its files as read-only."""
+    from pocketrec.compress import meter
+
+    from .tiny_road import export_encoder_once, walk_all_steps
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meter, "export_encoder", export_encoder_once)
+        return walk_all_steps(tiny_road, tmp_path_factory.mktemp("walked"))
