@@ -166,6 +166,12 @@ def _run_steps(
     form: EncoderForm = "float32"
     bits = recipe.table.bits if recipe.table else None
 
+    def skip(name: str, reason: str) -> None:
+        previous = steps[-1].after if steps else before
+        step = StepReport(name=name, before=previous, after=previous, detail={"skipped": reason}, seconds=0.0)
+        steps.append(step)
+        say(step)
+
     def report(name: str, detail: dict[str, Any], began: float, stored_bits: int | None = None) -> None:
         after = meter.measure(name, model, bits=stored_bits, form=form)
         previous = steps[-1].after if steps else before
@@ -177,9 +183,11 @@ def _run_steps(
 
     if recipe.prune is not None:
         began = time.perf_counter()
-        assert isinstance(model, SASRec)  # fit_recipe
-        model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
-        report("prune", detail, began)
+        if isinstance(model, SASRec):
+            model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
+            report("prune", detail, began)
+        else:
+            skip("prune", f"no heads or feed-forward of a {type(model).__name__} can be cut")
     if recipe.table is not None and recipe.table.width is not None and recipe.table.width < model.width:
         began = time.perf_counter()
         model = low_rank(model, recipe.table.width, seed=recipe.seed)
@@ -195,7 +203,7 @@ def _run_steps(
         report("table", {"bits": bits}, time.perf_counter(), bits)
     if recipe.encoder is not None:
         began = time.perf_counter()
-        detail = {"bits": recipe.encoder.bits}
+        detail = dict[str, Any](bits=recipe.encoder.bits)
         match recipe.encoder.products:
             case "measured":
                 form, detail["encode_us"] = meter.faster_int8_form(model, recipe.seed)
@@ -209,10 +217,6 @@ def _run_steps(
 
 def fit_recipe(recipe: Recipe, model: SequenceModel, *, keep_repeats: bool) -> Recipe:
     """The recipe as this model will get it; raises `InputError` where it cannot."""
-    if recipe.prune is not None and not isinstance(model, SASRec):
-        raise InputError(
-            f"prune: heads and feed-forward of a {type(model).__name__} cannot be cut yet; use a recipe without [prune]"
-        )
     if recipe.table is not None and (recipe.table.width or 0) > model.width:
         raise InputError(
             f"table: width {recipe.table.width}, expected at most {model.width}, the model's own"

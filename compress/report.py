@@ -30,6 +30,7 @@ class StepReport:
     before: Measure
     after: Measure
     detail: Mapping[str, Any]
+    """What was decided and found. `skipped` alone, with the reason, where the step means nothing for the model."""
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -43,6 +44,8 @@ class StepReport:
 
     def line(self) -> str:
         """One line for people: `prune: 3,516,480 -> 3,320,000 B (1.06x), ...`."""
+        if "skipped" in self.detail:
+            return f"{self.name:<9} skipped: {self.detail['skipped']}"
         before, after = self.before, self.after
         return (
             f"{self.name:<9} {before.size_bytes:>11,} -> {after.size_bytes:>11,} B ({before.size_bytes / after.size_bytes:5.2f}x)   "

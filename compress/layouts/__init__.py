@@ -1,7 +1,7 @@
 """Layouts: how each framework names and shapes the weights of a model. One layout, one file; see `known_layouts`."""
 
 from .known_layouts import LAYOUTS, load_teacher
-from .recbole_sasrec import recbole_item_ids
+from .recbole import recbole_item_ids
 from .teacher import Layout, LoadOptions, Teacher
 
 __all__ = ["LAYOUTS", "Layout", "LoadOptions", "Teacher", "load_teacher", "recbole_item_ids"]

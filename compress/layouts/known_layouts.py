@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING
 from ...runtime.errors import InputError
 from ...runtime.item_ids import ItemIds
 from ..checkpoint import Checkpoint, read_checkpoint
-from . import native, recbole_sasrec, s3rec
+from . import icsrec_gru4rec, native, recbole_gru4rec, recbole_sasrec, s3rec
 from .teacher import Layout, LoadOptions, Teacher
 
 if TYPE_CHECKING:
     from ...benchmarks.interactions import Interactions
 
-LAYOUTS: tuple[Layout, ...] = (native.LAYOUT, s3rec.LAYOUT, recbole_sasrec.LAYOUT)
+LAYOUTS: tuple[Layout, ...] = (
+    native.LAYOUT,
+    s3rec.LAYOUT,
+    icsrec_gru4rec.LAYOUT,
+    recbole_sasrec.LAYOUT,
+    recbole_gru4rec.LAYOUT,
+)
 
 
 def load_teacher(

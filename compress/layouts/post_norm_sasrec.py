@@ -18,10 +18,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from ...runtime.errors import InputError
 from ..models.sasrec import SASRec, SASRecConfig
+from .assemble import assemble, make_config, take_items
 from .weights import Weights
 
 _MODULES = {
@@ -96,37 +95,22 @@ def read_post_norm_sasrec(
         raise InputError(
             f"{weights.path}: {facts.n_heads} heads do not divide the width {width}; give its number of heads"
         )
-    n_rows = weights.size(naming.items, 0)
-    if n_rows <= rows_before + rows_after:
-        raise InputError(
-            f"{weights.path}: {naming.items} has {n_rows} rows; "
-            f"expected items beside {rows_before + rows_after} for padding and masks"
-        )
-    try:
-        config = SASRecConfig(
-            n_items=n_rows - rows_before - rows_after,
-            width=width,
-            n_layers=len(numbers),
-            n_heads=facts.n_heads,
-            inner_widths=tuple(weights.size(keys[f"layers.{i}.dense_1.bias"], 0) for i in numbers),
-            max_length=weights.size(naming.positions, 0),
-            positions=facts.positions,
-            activation=facts.activation,
-            eps=facts.eps,
-            dropout=facts.dropout,
-        )
-    except ValueError as error:
-        raise InputError(f"{weights.path}: {error}") from error
-    with torch.device("meta"):  # shapes only: no size in the file is allocated before it is checked
-        model = SASRec(config)
-    state = {}
-    for ours, parameter in model.named_parameters():
-        # The item table's rows were counted above; its width, and every other shape, is checked here.
-        shape = (None, width) if ours == "item_table" else tuple(parameter.shape)
-        state[ours] = weights.take(keys[ours], shape)
-    state["item_table"] = state["item_table"][rows_before : n_rows - rows_after].clone()
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.eval()
+    _, table, _ = take_items(weights, naming.items, width, before=rows_before, after=rows_after)
+    config = make_config(
+        weights,
+        SASRecConfig,
+        n_items=len(table),
+        width=width,
+        n_layers=len(numbers),
+        n_heads=facts.n_heads,
+        inner_widths=tuple(weights.size(keys[f"layers.{i}.dense_1.bias"], 0) for i in numbers),
+        max_length=weights.size(naming.positions, 0),
+        positions=facts.positions,
+        activation=facts.activation,
+        eps=facts.eps,
+        dropout=facts.dropout,
+    )
+    return assemble(weights, SASRec, config, keys, {"item_table": table})
 
 
 def _layer(naming: Naming, key: str) -> re.Match[str] | None:

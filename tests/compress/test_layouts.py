@@ -150,9 +150,7 @@ def test_recbole_state_dict_alone(shared: Path) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize(
-    "name", ["BERT4Rec", "GRU4Rec", "Caser", "NARM", "LightSANs", "BPR", "EASE", "DeepFM"]
-)
+@pytest.mark.parametrize("name", ["BERT4Rec", "Caser", "NARM", "LightSANs", "BPR", "EASE", "DeepFM"])
 def test_other_models_are_not_taken_for_sasrec(shared: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"its layout is not known \(keys .*known are .*recbole-sasrec"):
         load_teacher(shared / "checkpoints" / "recbole" / f"{name}-ml100k.pth")
@@ -263,7 +261,7 @@ def test_a_layout_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pocketrec's tensors without its metadata"):
         load(tmp_path, state_dict("s3-rec"), layout="pocketrec")
     with pytest.raises(
-        InputError, match="layout 's3rec' is not known; expected one of pocketrec, s3-rec, recbole-sasrec"
+        InputError, match="layout 's3rec' is not known; expected one of pocketrec, s3-rec, .*recbole-sasrec"
     ):
         load(tmp_path, state_dict("s3-rec"), layout="s3rec")
 

@@ -1,0 +1,60 @@
+"""Tiny good checkpoints in each framework's own names: 30 items of width 8, and the rows that are no items.
+
+Written down as shapes, independent of what the layouts read, so that a layout cannot agree with its own mistake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+N_ITEMS, WIDTH, HIDDEN = 30, 8, 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A framework's file of one model."""
+
+    shapes: dict[str, tuple[int, ...]]
+    items: str
+    """Key of the item table."""
+    first_row: int = 1
+    """Rows of the item table before the first item."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What RecBole pickles beside the weights."""
+    extras_are_refused: bool = True
+    """Tensors that the layout does not know are an error, not a note."""
+
+    def state_dict(self, seed: int = 3) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return {key: torch.randn(*shape, generator=generator) * 0.3 for key, shape in self.shapes.items()}
+
+    def file(self, state: dict[str, Tensor] | None = None, **settings: Any) -> Any:
+        """What is pickled: the state dict alone, or with its settings."""
+        state = self.state_dict() if state is None else state
+        settings = {**self.settings, **settings}
+        return {"config": {"final_config_dict": settings}, "state_dict": state} if settings else state
+
+
+GRU = {
+    "gru_layers.weight_ih_l0": (3 * HIDDEN, WIDTH),
+    "gru_layers.weight_hh_l0": (3 * HIDDEN, HIDDEN),
+    "dense.weight": (WIDTH, HIDDEN),
+    "dense.bias": (WIDTH,),
+}
+
+RECORDED: dict[str, Recorded] = {
+    "icsrec-gru4rec": Recorded(
+        shapes={"item_embeddings.weight": (N_ITEMS + 2, WIDTH), **GRU},
+        items="item_embeddings.weight",
+        extras_are_refused=False,
+    ),
+    "recbole-gru4rec": Recorded(
+        shapes={"item_embedding.weight": (N_ITEMS + 1, WIDTH), **GRU},
+        items="item_embedding.weight",
+        settings={"model": "GRU4Rec", "MAX_ITEM_LIST_LENGTH": 6, "dropout_prob": 0.25},
+    ),
+}

@@ -1,0 +1,33 @@
+"""Every family of sequence models, small: 30 items of width 8, made lively so that every parameter matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pocketrec.compress.models.gru4rec import GRU4Rec, GRU4RecConfig
+from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
+
+N_ITEMS, WIDTH, MAX_LENGTH = 30, 8, 6
+SIZES: dict[str, Any] = {"n_items": N_ITEMS, "width": WIDTH, "max_length": MAX_LENGTH}
+
+FAMILIES: dict[str, Callable[[int], Any]] = {
+    "sasrec": lambda seed: SASRec(SASRecConfig(**SIZES), seed),
+    "gru4rec": lambda seed: GRU4Rec(GRU4RecConfig(**SIZES, hidden_width=12), seed),
+    "gru4rec, two layers": lambda seed: GRU4Rec(GRU4RecConfig(**SIZES, hidden_width=12, n_layers=2), seed),
+    "gru4rec, padded on the left": lambda seed: GRU4Rec(
+        GRU4RecConfig(**SIZES, hidden_width=12, n_layers=2, left_padding=True), seed
+    ),
+}
+
+
+def lively(family: str, seed: int = 1) -> Any:
+    """A model whose every parameter matters: 0.02 and zero biases would hide mistakes."""
+    model = FAMILIES[family](0).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += torch.empty_like(parameter).normal_(std=0.3, generator=generator)
+    return model
