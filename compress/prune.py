@@ -86,6 +86,7 @@ def prune(
             example_inputs=example,
             forward_fn=_all_positions,
             ignored_params=[model.item_table, model.position_table],
+            verbose=False,  # it would warn of the tables, ignored or not
         )
         channels = list(range(root.linear.out_features))
         group = graph.get_pruning_group(root.linear, tp.prune_linear_out_channels, idxs=channels)
