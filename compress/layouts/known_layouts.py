@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...runtime.errors import InputError
 from ...runtime.item_ids import ItemIds
 from ..checkpoint import Checkpoint, read_checkpoint
-from . import icsrec_gru4rec, native, recbole_gru4rec, recbole_sasrec, s3rec
+from . import icsrec_gru4rec, native, pmixer_sasrec, recbole_gru4rec, recbole_sasrec, s3rec
 from .teacher import Layout, LoadOptions, Teacher
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ LAYOUTS: tuple[Layout, ...] = (
     native.LAYOUT,
     s3rec.LAYOUT,
     icsrec_gru4rec.LAYOUT,
+    pmixer_sasrec.LAYOUT,
     recbole_sasrec.LAYOUT,
     recbole_gru4rec.LAYOUT,
 )

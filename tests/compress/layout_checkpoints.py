@@ -46,11 +46,35 @@ GRU = {
     "dense.bias": (WIDTH,),
 }
 
+LAYERS = range(2)
+NORM = {"weight": (WIDTH,), "bias": (WIDTH,)}
+SQUARE = {"weight": (WIDTH, WIDTH), "bias": (WIDTH,)}
+
+
+def module(prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {f"{prefix}.{name}": shape for name, shape in shapes.items()}
+
+
+PMIXER = module("last_layernorm", NORM)
+for i in LAYERS:
+    PMIXER |= module(f"attention_layernorms.{i}", NORM) | module(f"forward_layernorms.{i}", NORM)
+    PMIXER |= {
+        f"attention_layers.{i}.in_proj_weight": (3 * WIDTH, WIDTH),
+        f"attention_layers.{i}.in_proj_bias": (3 * WIDTH,),
+        **module(f"attention_layers.{i}.out_proj", SQUARE),
+        **module(f"forward_layers.{i}.conv1", {"weight": (WIDTH, WIDTH, 1), "bias": (WIDTH,)}),
+        **module(f"forward_layers.{i}.conv2", {"weight": (WIDTH, WIDTH, 1), "bias": (WIDTH,)}),
+    }
+
 RECORDED: dict[str, Recorded] = {
     "icsrec-gru4rec": Recorded(
         shapes={"item_embeddings.weight": (N_ITEMS + 2, WIDTH), **GRU},
         items="item_embeddings.weight",
         extras_are_refused=False,
+    ),
+    "pmixer-sasrec": Recorded(
+        shapes={"item_emb.weight": (N_ITEMS + 1, WIDTH), "pos_emb.weight": (7, WIDTH), **PMIXER},
+        items="item_emb.weight",
     ),
     "recbole-gru4rec": Recorded(
         shapes={"item_embedding.weight": (N_ITEMS + 1, WIDTH), **GRU},

@@ -261,7 +261,7 @@ def test_a_layout_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pocketrec's tensors without its metadata"):
         load(tmp_path, state_dict("s3-rec"), layout="pocketrec")
     with pytest.raises(
-        InputError, match="layout 's3rec' is not known; expected one of pocketrec, s3-rec, .*recbole-sasrec"
+        InputError, match=r"layout 's3rec' is not known; expected one of pocketrec, s3-rec, .*recbole-sasrec"
     ):
         load(tmp_path, state_dict("s3-rec"), layout="s3rec")
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pocketrec.compress.models.gru4rec import GRU4Rec, GRU4RecConfig
+from pocketrec.compress.models.pmixer_sasrec import PmixerSASRec, PmixerSASRecConfig
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 
 N_ITEMS, WIDTH, MAX_LENGTH = 30, 8, 6
@@ -19,6 +20,10 @@ FAMILIES: dict[str, Callable[[int], Any]] = {
     "gru4rec, two layers": lambda seed: GRU4Rec(GRU4RecConfig(**SIZES, hidden_width=12, n_layers=2), seed),
     "gru4rec, padded on the left": lambda seed: GRU4Rec(
         GRU4RecConfig(**SIZES, hidden_width=12, n_layers=2, left_padding=True), seed
+    ),
+    "pmixer": lambda seed: PmixerSASRec(PmixerSASRecConfig(**SIZES, inner_width=8), seed),
+    "pmixer, two heads": lambda seed: PmixerSASRec(
+        PmixerSASRecConfig(**SIZES, n_heads=2, inner_width=12), seed
     ),
 }
 
