@@ -31,6 +31,8 @@ class Candidates:
     """As given."""
     rows: NDArray[np.int64]
     """int64 (C,), -1 where unknown."""
+    known: NDArray[np.bool_] | None
+    """bool (C,); None where all are."""
     server: NDArray[np.float32] | None = None
     """float32 (C,), standardized; None without server scores, or where all of them say the same."""
     has_server: NDArray[np.bool_] | None = None
@@ -65,10 +67,11 @@ def read_candidates(
         ids = [ids[n] for n in kept]
         values = None if values is None else values[kept]
     rows = item_rows(item_ids, ids)
+    known = None if len(rows) == 0 or rows.min() >= 0 else rows >= 0
     if values is None:
-        return Candidates(ids, rows)
+        return Candidates(ids, rows, known)
     finite = np.isfinite(values)
-    return Candidates(ids, rows, _standardized(values, finite), finite)
+    return Candidates(ids, rows, known, _standardized(values, finite), finite)
 
 
 def item_rows(item_ids: ItemIds, ids: Sequence[Any]) -> NDArray[np.int64]:

@@ -32,13 +32,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .adaptation import RECENT, SOURCES, read_prior
+from .adaptation import SOURCES, read_prior
 from .candidates import Candidates, item_rows, read_candidates
 from .engine import Device, Engine
 from .errors import BundleError, InputError
 from .item_ids import ItemId
 from .item_space import ItemSpace
-from .mixture import Columns, Mixture
+from .mixture import Experts, Mixture
+from .recency import RECENT, Recency
 from .shown_list import LIST_SIZE, LISTS_KEPT, ShownList, contrast
 from .taste_space import TasteScorer, read_taste_table
 from .top_k import top_k
@@ -62,16 +63,17 @@ class Reranker:
         self.candidates = candidates
         self.prior = read_prior(engine.manifest, engine.bundle.path)
         self.taste_table = (
-            read_taste_table(engine.bundle) if self.prior is not None and self.prior.taste else None
+            read_taste_table(engine.bundle) if self.prior is not None and self.prior.has_taste else None
         )
-        if self.prior is not None and self.prior.taste and self.taste_table is None:
+        if self.prior is not None and self.prior.has_taste and self.taste_table is None:
             raise BundleError(
-                f"{engine.bundle.path}: expert {self.prior.taste[0]!r} without a taste table; export the bundle again"
+                f"{engine.bundle.path}: experts of taste without a taste table; export the bundle again"
             )
         self._taste_scorer = (
             None if self.taste_table is None else TasteScorer(engine.bundle, self.taste_table, threads)
         )
         self._spaces: tuple[ItemSpace, ...] | None = None
+        self._recency: tuple[Recency, ...] = ()
         self._spaces_lock = threading.Lock()
 
     @classmethod
@@ -117,8 +119,19 @@ class Reranker:
                         if self.taste_table is None
                         else (self.engine.table, self.taste_table)
                     )
-                    self._spaces = tuple(ItemSpace.of(table) for table in tables)
+                    spaces = tuple(ItemSpace.of(table) for table in tables)
+                    self._recency = tuple(Recency(space) for space in spaces)
+                    self._spaces = spaces
         return self._spaces
+
+    def recent_means(self, rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+        """`Recency.means` of the last events, int64 (n,), in each space."""
+        if self.prior is None or len(rows) == 0:  # nobody asks, or there is nothing to say
+            return [np.zeros((3, space.width), np.float32) for space in self.spaces]
+        return [
+            recency.means(space.table.lookup(rows))
+            for space, recency in zip(self.spaces, self._recency, strict=True)
+        ]
 
     def score(self, users: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scores of candidates, int64 (C,) -> float32 (C,); `users` holds a vector for each space."""
@@ -157,7 +170,8 @@ class User:
         if state.bundle == self._engine.bundle.fingerprint:  # vectors mean something to their own model only
             self._mixture.restore_(state.learned, state.counters)
         self._model_user: NDArray[np.float32] | None = None  # encoded at its first use after an event
-        self._columns: Columns | None = None  # made at their first use after an event or a lesson
+        self._now: Experts | None = None  # made at its first use after an event or a lesson
+        self._users: dict[str, tuple[NDArray[np.float32], ...]] = {}
         self._shown: deque[ShownList] = deque(maxlen=LISTS_KEPT)
 
     @property
@@ -198,9 +212,8 @@ class User:
         with self._lock:
             ranking, offset = self._score(candidates)
             order = np.argsort(-ranking, kind="stable")
-            self._remember(candidates.rows[order], None if offset is None else offset[order])
-        best = order[:k]
-        ids = candidates.ids
+            self._remember(candidates, ranking, offset)
+        best, ids = order[:k], candidates.ids
         return [
             RankedItem(ids[n], score) for n, score in zip(best.tolist(), ranking[best].tolist(), strict=True)
         ]
@@ -217,14 +230,15 @@ class User:
         """
         _check_k(k)
         with self._lock:
-            columns = self._experts()
-            users = self._mixture.user_vectors(columns, "catalogue")
+            users = self._user_vectors("catalogue")
             left_out = item_rows(self._engine.item_ids, list(self._dismissed)).tolist()
             if exclude_seen:
                 left_out += self._rows
             exclude = np.array([row for row in left_out if row >= 0], np.int64)
             rows, scores = self._ranker.top_k(users, max(k, LIST_SIZE // 2), exclude)
-            self._shown.append(ShownList(columns, "catalogue", rows[: LIST_SIZE // 2], is_catalogue=True))
+            self._shown.append(
+                ShownList(self._experts(), "catalogue", rows[: LIST_SIZE // 2], is_catalogue=True)
+            )
             rows, scores = rows[:k], scores[:k]
         ids = self._engine.item_ids.ids(rows.tolist())
         return [RankedItem(item_id, score) for item_id, score in zip(ids, scores.tolist(), strict=True)]
@@ -280,7 +294,8 @@ class User:
         known = [row for row in item_rows(self._engine.item_ids, ids).tolist() if row >= 0]
         if known:
             self._rows.extend(known)
-            self._model_user = self._columns = None
+            self._model_user = None
+            self._forget_now()
 
     def _encoded(self) -> NDArray[np.float32]:
         """The model's user vector of the history, float32 (D,)."""
@@ -291,25 +306,30 @@ class User:
             return encoded
         return self._model_user
 
-    def _experts(self) -> Columns:
+    def _experts(self) -> Experts:
         """The experts' vectors at this moment."""
-        if self._columns is None:
+        if self._now is None:
             recent = np.array(list(self._rows)[-RECENT:], np.int64)
-            spaces = self._ranker.spaces
-            if self._ranker.prior is None or len(recent) == 0:  # no expert looks at them, or there are none
-                items = [np.empty((0, space.width), np.float32) for space in spaces]
-            else:
-                items = [space.table.lookup(recent) for space in spaces]
-            self._columns = self._mixture.columns(self._encoded(), items)
-        return self._columns
+            means = self._ranker.recent_means(recent)
+            self._now = self._mixture.experts(self._encoded(), means, len(recent))
+        return self._now
+
+    def _user_vectors(self, source: str) -> tuple[NDArray[np.float32], ...]:
+        """What ranks at this moment, a vector for each space."""
+        users = self._users.get(source)
+        if users is None:
+            users = self._users[source] = self._mixture.user_vectors(self._experts(), source)
+        return users
+
+    def _forget_now(self) -> None:
+        self._now = None
+        self._users.clear()
 
     def _score(self, candidates: Candidates) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Scores, float32 (C,), -inf for what is unknown; and what a server's scores added to the logits."""
-        columns, source = self._experts(), self._ranker.candidates
-        users = self._mixture.user_vectors(columns, source)
-        rows = candidates.rows
-        known = rows >= 0
-        if known.all():
+        users = self._user_vectors(self._ranker.candidates)
+        rows, known = candidates.rows, candidates.known
+        if known is None:
             scores = self._ranker.score(users, rows)
         else:
             scores = np.full(len(rows), -np.inf, np.float32)
@@ -319,10 +339,11 @@ class User:
                 scores[~known & candidates.has_server] = scores[known].mean() if known.any() else 0.0
         offset = None
         if candidates.server is not None:
-            spread = float(scores[known].std()) if known.any() else 0.0
-            added = candidates.server * np.float32(spread or 1.0)
+            judged = scores if known is None else scores[known]
+            added = candidates.server * np.float32((judged.std() if len(judged) else 0.0) or 1.0)
             scores += added
-            offset = added * np.float32(self._mixture.logits_per_score(columns, source))
+            scale = self._mixture.logits_per_score(self._experts(), self._ranker.candidates)
+            offset = added * np.float32(scale)
         if self._dismissed:
             self._send_back(scores, candidates.ids)
         return scores, offset
@@ -337,16 +358,14 @@ class User:
             if gap >= 0:
                 scores[dismissed] -= np.float32(gap + max(1.0, abs(gap)))
 
-    def _remember(self, rows: NDArray[np.int64], offset: NDArray[np.float32] | None) -> None:
-        known = rows >= 0
-        if known.any():
-            shown = ShownList(
-                self._experts(),
-                self._ranker.candidates,
-                rows[known],
-                None if offset is None else offset[known],
-            )
-            self._shown.append(shown)
+    def _remember(
+        self, candidates: Candidates, scores: NDArray[np.float32], offset: NDArray[np.float32] | None
+    ) -> None:
+        rows, known = candidates.rows, candidates.known
+        if known is not None:
+            rows, scores, offset = rows[known], scores[known], None if offset is None else offset[known]
+        if len(rows):
+            self._shown.append(ShownList(self._experts(), self._ranker.candidates, rows, scores, offset))
 
     def _learn(self, row: int, clicked: bool) -> None:
         shown = next((shown for shown in reversed(self._shown) if row in shown), None)
@@ -354,8 +373,8 @@ class User:
             shown = ShownList(self._experts(), "catalogue", np.empty(0, np.int64), is_catalogue=True)
         against = contrast(shown, row, self._engine.n_items, self._mixture.n_events)
         items = [space.table.lookup(against.rows) for space in self._ranker.spaces]
-        self._mixture.learn_(shown.columns, shown.source, items, against.added, against.item, chosen=clicked)
-        self._columns = None
+        self._mixture.learn_(shown.experts, shown.source, items, against.added, against.item, chosen=clicked)
+        self._forget_now()
 
 
 def _item_id(item_id: Any) -> ItemId:

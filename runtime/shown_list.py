@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .mixture import Columns
+from .mixture import Experts
 
 LIST_SIZE = 256
 LISTS_KEPT = 4
@@ -27,11 +27,13 @@ LISTS_KEPT = 4
 class ShownList:
     """One ranking."""
 
-    columns: Columns
+    experts: Experts
     source: str
     """One of `adaptation.SOURCES`."""
     rows: NDArray[np.int64]
-    """int64 (C,), known candidates, best first; of the catalogue the best `LIST_SIZE / 2`, or none."""
+    """int64 (C,), the known candidates; of the catalogue the best `LIST_SIZE / 2`, or none."""
+    scores: NDArray[np.float32] | None = None
+    """float32 (C,), beside `rows`; None for the catalogue."""
     offset: NDArray[np.float32] | None = None
     """float32 (C,), beside `rows`: what a server's scores added to the logits."""
     is_catalogue: bool = False
@@ -60,14 +62,15 @@ def contrast(shown: ShownList, row: int, n_items: int, turn: int) -> Contrast:
         n_items: of the catalogue.
         turn: any number; another one draws other items of a long list.
     """
-    if shown.is_catalogue:
+    if shown.is_catalogue or shown.scores is None:
         best, drawn = shown.rows, _evenly(n_items, LIST_SIZE // 2, turn)
         n_rest = n_items - len(best)
     elif len(shown.rows) <= LIST_SIZE:
         offset = np.zeros(len(shown.rows), np.float32) if shown.offset is None else shown.offset
         return Contrast(shown.rows, offset, int(np.flatnonzero(shown.rows == row)[0]))
     else:
-        best, rest = np.split(shown.rows, [LIST_SIZE // 2])
+        ranked = shown.rows[np.argsort(-shown.scores, kind="stable")]
+        best, rest = np.split(ranked, [LIST_SIZE // 2])
         drawn = rest[_evenly(len(rest), LIST_SIZE // 2, turn)]
         n_rest = len(rest)
     drawn = drawn[(drawn != row) & ~np.isin(drawn, best)]

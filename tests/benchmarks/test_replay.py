@@ -39,7 +39,7 @@ def sequences(ranker: Reranker) -> list[np.ndarray]:
     """Everybody walks through the one half of the catalogue or the other: a taste that can be learned."""
     rng = np.random.default_rng(0)
     halves = np.argsort(ranker.engine.table.lookup(np.arange(N_ITEMS))[:, 0]).reshape(2, 25)
-    return [rng.permutation(halves[user % 2])[: 10 + user % 9] for user in range(30)]
+    return [rng.permutation(halves[user % 2])[: 16 + user % 9] for user in range(90)]
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ class TestTrace:
 class TestReplaySystems:
     def test_it_is_json_and_complete(self, result: dict, sequences: list[np.ndarray]) -> None:
         json.dumps(result, allow_nan=False)
-        assert (result["users"], result["new_users"]) == (30, 0)
+        assert (result["users"], result["new_users"]) == (90, 0)
         assert {*result["ndcg@10"]} == {"frozen", "live", "adaptive"}
         assert [(gain["system"], gain["over"]) for gain in result["gains"]] == [
             ("frozen", "live"),
@@ -222,9 +222,10 @@ class TestReplaySystems:
             (2, 2),
             (3, 5),
             (6, 10),
-            (11, 16),
+            (11, 20),
+            (21, 22),
         ]
-        assert [point["users"] for point in curve][:2] == [30, 30]
+        assert [point["users"] for point in curve][:2] == [90, 90]
         assert curve[0]["live"] == curve[0]["adaptive"]  # nothing learned yet
 
     def test_the_same_twice(self, ranker: Reranker, sequences: list[np.ndarray], result: dict) -> None:
@@ -242,7 +243,7 @@ class TestReplaySystems:
 
     def test_lines_for_people(self, result: dict) -> None:
         lines = replay_lines(result)
-        assert lines[0].startswith("replay: 30 users (0 new), ")
+        assert lines[0].startswith("replay: 90 users (0 new), ")
         assert "NDCG@10" in lines[1]
         assert "over live" in next(line for line in lines if "adaptive" in line)
-        assert lines[4].split()[2:] == ["1", "2", "3-5", "6-10", "11-16"]
+        assert lines[4].split()[2:] == ["1", "2", "3-5", "6-10", "11-20", "21-22"]

@@ -1,0 +1,50 @@
+"""Means of what was chosen last: three vectors that say what a user is up to.
+
+    fast  m <- .3 m + .7 a        slow  m <- .9 m + .1 a        last  mean of the last three a
+
+from m = 0, so that a short history counts for less; a is the chosen item in units of its space, (e - mu) / rho. What comes
+out is m / rho: a vector whose dot product with e ranks as m does with (e - mu) / rho.
+
+They are functions of the history, not state: the last `RECENT` events are looked at anew, so that a restored user is the
+same to the last bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .item_space import ItemSpace
+
+RECENT = 64
+"""Events that the means look back on; what is older weighs .9 ** 64, a thousandth."""
+_FAST, _SLOW, _LAST = 0.3, 0.9, 3
+
+
+def recency_weights(n: int) -> NDArray[np.float32]:
+    """How much each of the last n events, oldest first, counts in the three means: float32 (3, n).
+
+    >>> recency_weights(2).round(2)
+    array([[0.21, 0.7 ],
+           [0.09, 0.1 ],
+           [0.5 , 0.5 ]], dtype=float32)
+    """
+    age = np.arange(n)[::-1]
+    fast, slow = (1 - _FAST) * _FAST**age, (1 - _SLOW) * _SLOW**age
+    return np.stack([fast, slow, (age < _LAST) / max(min(n, _LAST), 1)]).astype(np.float32)
+
+
+class Recency:
+    """The means in one space; made once and shared by its users."""
+
+    def __init__(self, space: ItemSpace) -> None:
+        self._of_length: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        scale = np.float32(space.radius**-2)
+        for n in range(RECENT + 1):
+            weights = recency_weights(n) * scale
+            self._of_length.append((weights, weights.sum(axis=1)[:, None] * space.center))
+
+    def means(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """m / rho for the three: float32 (n, D), the vectors of the last n <= `RECENT` events, oldest first -> (3, D)."""
+        weights, shift = self._of_length[len(items)]
+        return weights @ items - shift
