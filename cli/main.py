@@ -177,8 +177,11 @@ def _say(message: str) -> None:
 
 
 def _drop_output() -> None:
-    """Send what stdout still holds nowhere, so that the interpreter's last flush does not fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Send what stdout cannot get rid of nowhere, so that the interpreter's last flush does not fail again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
