@@ -142,7 +142,8 @@ class TorchScorer:
         """int64 (B, n) -> float32 (B, N)."""
         with torch.no_grad():
             users = self.model.encode(F.embedding(torch.from_numpy(histories), self.table))
-            return (users @ self.table.T).numpy()
+            scores = users @ self.table.T
+            return (scores if self.model.item_bias is None else scores + self.model.item_bias).numpy()
 
 
 class _Encoder(nn.Module):

@@ -30,6 +30,7 @@ from ..export.bundle_writer import publish
 from ..export.encoder_int8 import EncoderForm
 from ..runtime.errors import GateError, InputError
 from .distill import distill
+from .item_bias import fold_item_bias
 from .layouts import Teacher
 from .low_rank import low_rank
 from .meter import Meter
@@ -96,6 +97,7 @@ def compress_model(
     """
     began = time.perf_counter()
     check_destinations(output, teacher_output, overwrite=overwrite)
+    teacher = dataclasses.replace(teacher, model=fold_item_bias(teacher.model))
     recipe = fit_recipe(recipe, teacher.model, keep_repeats=keep_repeats)
     validation, test = leave_one_out(sequences, stage="validation"), leave_one_out(sequences, stage="test")
     training = training_sequences(sequences)
@@ -187,7 +189,8 @@ def _run_steps(
             model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
             report("prune", detail, began)
         else:
-            skip("prune", f"no heads or feed-forward of a {type(model).__name__} can be cut")
+            architecture = describe_model(model)["architecture"]
+            skip("prune", f"only SASRec's heads and feed-forward can be cut so far, this is a {architecture}")
     if recipe.table is not None and recipe.table.width is not None and recipe.table.width < model.width:
         began = time.perf_counter()
         model = low_rank(model, recipe.table.width, seed=recipe.seed)
@@ -275,7 +278,9 @@ def _drafts(output: Path) -> Generator[Path]:
 
 def describe_model(model: SequenceModel) -> dict[str, Any]:
     """What the manifest says of the architecture."""
-    inner = getattr(model, "inner", model)
+    inner: Any = model
+    while hasattr(inner, "inner"):
+        inner = inner.inner  # what is wrapped around it changes the table, not the architecture
     config = dataclasses.asdict(model.config)
     return {
         "architecture": type(inner).__name__,

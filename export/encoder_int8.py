@@ -89,7 +89,8 @@ def _with_integer_products(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _store_matrices_in_int8_(model: onnx.ModelProto) -> None:
-    """Float matrices become int8 codes and a scale for each output column (each row, where it is not multiplied)."""
+    """Float matrices and kernels become int8 codes and a scale for each output: a column, a kernel, or a row where
+    nothing is multiplied."""
     axes = {
         node.input[1]: 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
         for node in model.graph.node
@@ -97,10 +98,11 @@ def _store_matrices_in_int8_(model: onnx.ModelProto) -> None:
     }
     for initializer in list(model.graph.initializer):
         values = numpy_helper.to_array(initializer)
-        if values.dtype != np.float32 or values.ndim != 2 or values.size < _LEAST_SIZE:
+        if values.dtype != np.float32 or values.ndim < 2 or values.size < _LEAST_SIZE:
             continue
         axis = axes.get(initializer.name, 0)
-        largest = np.abs(values).max(axis=1 - axis, keepdims=True)
+        others = tuple(a for a in range(values.ndim) if a != axis)
+        largest = np.abs(values).max(axis=others, keepdims=True)
         scales = np.maximum(largest / 127, np.finfo(np.float32).tiny).astype(np.float32)
         codes = np.rint(values / scales).astype(np.int8)
         name = initializer.name

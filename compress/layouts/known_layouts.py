@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 from ...runtime.errors import InputError
 from ...runtime.item_ids import ItemIds
 from ..checkpoint import Checkpoint, read_checkpoint
-from . import icsrec_gru4rec, native, pmixer_sasrec, recbole_gru4rec, recbole_sasrec, s3rec
+from . import (
+    icsrec_gru4rec,
+    native,
+    pmixer_sasrec,
+    recbole_bert4rec,
+    recbole_caser,
+    recbole_gru4rec,
+    recbole_lightsans,
+    recbole_narm,
+    recbole_sasrec,
+    s3rec,
+)
 from .teacher import Layout, LoadOptions, Teacher
 
 if TYPE_CHECKING:
@@ -23,7 +34,11 @@ LAYOUTS: tuple[Layout, ...] = (
     icsrec_gru4rec.LAYOUT,
     pmixer_sasrec.LAYOUT,
     recbole_sasrec.LAYOUT,
+    recbole_bert4rec.LAYOUT,
     recbole_gru4rec.LAYOUT,
+    recbole_narm.LAYOUT,
+    recbole_caser.LAYOUT,
+    recbole_lightsans.LAYOUT,
 )
 
 

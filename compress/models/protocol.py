@@ -42,7 +42,7 @@ class SequenceModel(Protocol):
 
     @property
     def item_bias(self) -> Tensor | None:
-        """float32 (N,), an `nn.Parameter`, or None."""
+        """float32 (N,), an `nn.Parameter`, or None. Compression folds it into the table: see `item_bias.py`."""
         ...
 
     def hidden_states(self, item_vectors: Tensor, lengths: Tensor) -> Tensor:

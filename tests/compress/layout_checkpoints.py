@@ -66,6 +66,39 @@ for i in LAYERS:
         **module(f"forward_layers.{i}.conv2", {"weight": (WIDTH, WIDTH, 1), "bias": (WIDTH,)}),
     }
 
+TRANSFORMER = {"position_embedding.weight": (6, WIDTH), **module("LayerNorm", NORM)}
+for i in LAYERS:
+    attention, feed_forward = (
+        f"trm_encoder.layer.{i}.{name}" for name in ("multi_head_attention", "feed_forward")
+    )
+    for name in ("query", "key", "value", "dense"):
+        TRANSFORMER |= module(f"{attention}.{name}", SQUARE)
+    TRANSFORMER |= module(f"{attention}.LayerNorm", NORM) | module(f"{feed_forward}.LayerNorm", NORM)
+    TRANSFORMER |= module(f"{feed_forward}.dense_1", {"weight": (20, WIDTH), "bias": (20,)})
+    TRANSFORMER |= module(f"{feed_forward}.dense_2", {"weight": (WIDTH, 20), "bias": (WIDTH,)})
+LIGHT = dict(TRANSFORMER)
+for i in LAYERS:
+    attention = f"trm_encoder.layer.{i}.multi_head_attention"
+    LIGHT |= module(f"{attention}.pos_q_linear", SQUARE) | module(f"{attention}.pos_k_linear", SQUARE)
+    LIGHT |= module(f"{attention}.pos_ln", NORM)
+    LIGHT |= {f"{attention}.attpooling_{name}.theta": (WIDTH, 3) for name in ("key", "value")}
+TRANSFORMER_SETTINGS = {
+    "n_heads": 4,
+    "hidden_act": "relu",
+    "layer_norm_eps": 1e-6,
+    "hidden_dropout_prob": 0.1,
+}
+
+CASER: dict[str, tuple[int, ...]] = {
+    "user_embedding.weight": (5, WIDTH),
+    "conv_v.weight": (3, 1, 6, 1),
+    "conv_v.bias": (3,),
+    **module("fc1", {"weight": (WIDTH, 3 * WIDTH + 6 * 2), "bias": (WIDTH,)}),
+    **module("fc2", {"weight": (WIDTH, 2 * WIDTH), "bias": (WIDTH,)}),
+}
+for i in range(6):
+    CASER |= module(f"conv_h.{i}", {"weight": (2, 1, i + 1, WIDTH), "bias": (2,)})
+
 RECORDED: dict[str, Recorded] = {
     "icsrec-gru4rec": Recorded(
         shapes={"item_embeddings.weight": (N_ITEMS + 2, WIDTH), **GRU},
@@ -80,5 +113,39 @@ RECORDED: dict[str, Recorded] = {
         shapes={"item_embedding.weight": (N_ITEMS + 1, WIDTH), **GRU},
         items="item_embedding.weight",
         settings={"model": "GRU4Rec", "MAX_ITEM_LIST_LENGTH": 6, "dropout_prob": 0.25},
+    ),
+    "recbole-bert4rec": Recorded(
+        shapes={
+            "item_embedding.weight": (N_ITEMS + 2, WIDTH),
+            "output_bias": (N_ITEMS + 1,),
+            **module("output_ffn", SQUARE),
+            **module("output_ln", NORM),
+            **TRANSFORMER,
+        },
+        items="item_embedding.weight",
+        settings={"model": "BERT4Rec", **TRANSFORMER_SETTINGS},
+    ),
+    "recbole-narm": Recorded(
+        shapes={
+            "item_embedding.weight": (N_ITEMS + 1, WIDTH),
+            "gru.weight_ih_l0": (3 * HIDDEN, WIDTH),
+            "gru.weight_hh_l0": (3 * HIDDEN, HIDDEN),
+            "a_1.weight": (HIDDEN, HIDDEN),
+            "a_2.weight": (HIDDEN, HIDDEN),
+            "v_t.weight": (1, HIDDEN),
+            "b.weight": (WIDTH, 2 * HIDDEN),
+        },
+        items="item_embedding.weight",
+        settings={"model": "NARM", "MAX_ITEM_LIST_LENGTH": 6, "dropout_probs": [0.1, 0.2]},
+    ),
+    "recbole-caser": Recorded(
+        shapes={"item_embedding.weight": (N_ITEMS + 1, WIDTH), **CASER},
+        items="item_embedding.weight",
+        settings={"model": "Caser", "dropout_prob": 0.25},
+    ),
+    "recbole-lightsans": Recorded(
+        shapes={"item_embedding.weight": (N_ITEMS + 1, WIDTH), **LIGHT},
+        items="item_embedding.weight",
+        settings={"model": "LightSANs", **TRANSFORMER_SETTINGS},
     ),
 }

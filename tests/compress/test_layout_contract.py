@@ -109,7 +109,8 @@ def test_every_tensor_counts(tmp_path: Path, recorded: Recorded) -> None:
     for key, tensor in good.items():
         changed = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(5))
         differs = not torch.allclose(scores(good | {key: changed}), before, atol=1e-6)
-        cancels = key.endswith(("key.bias", "in_proj_bias"))  # a constant for all keys cancels in the softmax
+        # a constant for all keys cancels in a softmax over keys, one for all queries in LightSANs's, over queries
+        cancels = key.endswith(("key.bias", "query.bias", "pos_q_linear.bias"))
         assert differs or cancels, key
 
 
@@ -160,3 +161,54 @@ def test_every_layout_matches_its_own_only() -> None:
         assert [layout.name for layout in LAYOUTS if layout.matches(keys)] == [name]
         layout = next(layout for layout in LAYOUTS if layout.name == name)
         assert all(map(layout.knows, keys))
+
+
+@pytest.mark.parametrize(
+    ("layout", "settings", "message"),
+    [
+        (
+            "recbole-narm",
+            {"dropout_probs": [0.1]},
+            "its setting dropout_probs is [0.1]; expected two numbers",
+        ),
+        ("recbole-narm", {"dropout_probs": 0.1}, "its setting dropout_probs is 0.1; expected list"),
+        ("recbole-gru4rec", {"MAX_ITEM_LIST_LENGTH": 0}, "max_length 0; expected at least 1"),
+        ("recbole-gru4rec", {"dropout_prob": "x"}, "its setting dropout_prob is 'x'; expected float"),
+        ("recbole-bert4rec", {"n_heads": 3}, "3 heads do not divide the width 8"),
+        ("recbole-lightsans", {"n_heads": 0}, "n_heads 0; expected at least 1"),
+        ("recbole-lightsans", {"hidden_act": "mish"}, "hidden_act 'mish'; expected one of gelu"),
+        ("recbole-caser", {"dropout_prob": 2}, "dropout 2.0; expected 0 <= dropout < 1"),
+    ],
+)
+def test_settings_that_make_no_sense(
+    tmp_path: Path, layout: str, settings: dict[str, Any], message: str
+) -> None:
+    assert message in refusal(tmp_path, RECORDED[layout].file(**settings))
+
+
+def test_heads(tmp_path: Path) -> None:
+    for name in ("recbole-gru4rec", "icsrec-gru4rec", "recbole-narm", "recbole-caser"):
+        assert "2 heads asked for, but a" in refusal(tmp_path, RECORDED[name].file(), n_heads=2)
+    for name in ("recbole-bert4rec", "recbole-lightsans"):
+        assert load(tmp_path, RECORDED[name].file()).model.config.n_heads == 4
+        message = refusal(tmp_path, RECORDED[name].file(), n_heads=2)
+        assert "2 heads asked for, but its settings record 4" in message
+        alone = RECORDED[name].state_dict()
+        assert load(tmp_path, alone, n_heads=1).model.config.n_heads == 1
+        assert any("heads: 2 assumed" in note for note in load(tmp_path, alone).notes)
+    pmixer = RECORDED["pmixer-sasrec"].file()
+    assert load(tmp_path, pmixer, n_heads=2).model.config.n_heads == 2
+    assert "3 heads do not divide the width 8" in refusal(tmp_path, pmixer, n_heads=3)
+
+
+def test_layers_that_are_not_numbered_from_0(tmp_path: Path) -> None:
+    for name, old, new in (
+        ("recbole-gru4rec", "_l0", "_l7"),
+        ("recbole-narm", "_l0", "_l7"),
+        ("recbole-caser", "conv_h.5", "conv_h.999999"),
+        ("recbole-bert4rec", "layer.1.", "layer.5."),
+        ("recbole-lightsans", "layer.1.", "layer.5."),
+        ("pmixer-sasrec", "attention_layers.1.", "attention_layers.5."),
+    ):
+        state = {key.replace(old, new): tensor for key, tensor in RECORDED[name].state_dict().items()}
+        assert "are numbered [" in refusal(tmp_path, RECORDED[name].file(state))

@@ -7,7 +7,11 @@ from typing import Any
 
 import torch
 
+from pocketrec.compress.models.bert4rec import BERT4Rec, BERT4RecConfig
+from pocketrec.compress.models.caser import Caser, CaserConfig
 from pocketrec.compress.models.gru4rec import GRU4Rec, GRU4RecConfig
+from pocketrec.compress.models.lightsans import LightSANs, LightSANsConfig
+from pocketrec.compress.models.narm import NARM, NARMConfig
 from pocketrec.compress.models.pmixer_sasrec import PmixerSASRec, PmixerSASRecConfig
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 
@@ -24,6 +28,14 @@ FAMILIES: dict[str, Callable[[int], Any]] = {
     "pmixer": lambda seed: PmixerSASRec(PmixerSASRecConfig(**SIZES, inner_width=8), seed),
     "pmixer, two heads": lambda seed: PmixerSASRec(
         PmixerSASRecConfig(**SIZES, n_heads=2, inner_width=12), seed
+    ),
+    "bert4rec": lambda seed: BERT4Rec(BERT4RecConfig(**SIZES, inner_width=16), seed),
+    "narm": lambda seed: NARM(NARMConfig(**SIZES, hidden_width=12), seed),
+    "narm, two layers": lambda seed: NARM(NARMConfig(**SIZES, hidden_width=12, n_layers=2), seed),
+    "caser": lambda seed: Caser(CaserConfig(**SIZES, n_vertical=3, n_horizontal=2), seed),
+    "lightsans": lambda seed: LightSANs(LightSANsConfig(**SIZES, n_interests=3, inner_width=16), seed),
+    "lightsans, one layer": lambda seed: LightSANs(
+        LightSANsConfig(**SIZES, n_layers=1, n_interests=3, inner_width=16, activation="relu"), seed
     ),
 }
 
