@@ -36,7 +36,7 @@ SHOWN_CLICKS = 5
 QUICK: dict[str, list[str]] = {
     "train": ["--epochs", "2"],
     "compress": ["--epochs", "1"],
-    "bench": ["--users", "20", "--rounds", "20"],
+    "bench": ["--users", "20", "--rounds", "20", "--threads", "1"],
 }
 """`--quick`: the same road, too short to be any good."""
 
@@ -166,7 +166,9 @@ def replay_future(
         result = replay_systems(ranker, replay, config, progress=advance)
     lines = [
         "Each user's future, event by event: rank 100 candidates, see what was chosen, learn from it, go on.",
-        "frozen: a list made once, on a server; live: the model sees each choice; adaptive: it also learns from it.",
+        "frozen: scores computed once, on a server; live: the model sees each choice;",
+        *(["calibrated: the same with popularity, weighted when it was compressed;"] if ranker.prior else []),
+        "adaptive: it also learns from each choice, as an app does.",
         "",
         *replay_lines(result),
         "",
