@@ -163,13 +163,17 @@ def distill(
     }
 
 
+_MASKED = -1e9
+"""Score of an item that is left out: its share of any softmax is exactly 0 in float32."""
+
+
 def distillation_loss(
     scores: Tensor, expected: Tensor, targets: Tensor, history: Tensor | None, config: DistillConfig
 ) -> Tensor:
     """The loss above; scores and expected (B, N), targets (B,) with -1 for none, history (B, n) rows or None."""
     if history is not None:
-        scores = scores.scatter(1, history, -1e9)
-        expected = expected.scatter(1, history, -1e9)
+        scores = scores.scatter(1, history, _MASKED)
+        expected = expected.scatter(1, history, _MASKED)
     student_log = scores.log_softmax(1)
     soft_log = student_log if config.temperature == 1 else (scores / config.temperature).log_softmax(1)
     soft = (expected / config.temperature).softmax(1)
@@ -177,6 +181,8 @@ def distillation_loss(
     cross_entropy = -torch.einsum("bn,bn->b", soft, soft_log).mean()
     loss = config.soft_weight * config.temperature**2 * cross_entropy
     known = targets >= 0
+    if history is not None:  # who comes back to an item asks for what is masked: no hard target then
+        known = known & (history != targets[:, None]).all(1)
     if config.soft_weight < 1 and bool(known.any()):
         hard = -student_log[known, targets[known]].sum() / len(targets)
         loss = loss + (1 - config.soft_weight) * hard

@@ -70,11 +70,15 @@ class QuantizedRows:
 
     def lookup(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors of the given rows: int64 (...) -> float32 (..., D)."""
-        flat = rows.reshape(-1)
-        levels = self._levels_at(flat)
-        values = levels if self.bits in (4, 8) else np.matmul(_PLANE_WEIGHTS[: self.bits], levels)
-        values *= self._scales_at(flat)[:, None]
-        return values[:, : self.width].reshape(*rows.shape, self.width)
+        flat = rows.ravel()
+        levels, scales = self._levels_at(flat), self._scales_at(flat)
+        if self.bits in (4, 8):
+            values = levels
+            values *= scales[:, None]
+        else:  # one small product a row: the planes' weights times the row's scale, by its planes
+            weights = np.multiply.outer(scales, _PLANE_WEIGHTS[: self.bits])
+            values = np.matmul(weights[:, None], levels)
+        return values.reshape(*rows.shape, -1)[..., : self.width]
 
     def score(self, users: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Dot products of each user with its candidates: float32 (B, D), int64 (B, C) -> float32 (B, C)."""
@@ -103,7 +107,9 @@ class QuantizedRows:
             return self.codes, self.bits
         packed = np.empty((self.n_items, padded_width(self.width) // 2), np.uint8)
         for start in range(0, self.n_items, _ROWS_AT_ONCE):
-            planes = self.codes[start : start + _ROWS_AT_ONCE].reshape(-1, self.bits, padded_width(self.width) // 8)
+            planes = self.codes[start : start + _ROWS_AT_ONCE].reshape(
+                -1, self.bits, padded_width(self.width) // 8
+            )
             bits = np.unpackbits(planes, axis=2, bitorder="little")
             codes = sum(bits[:, plane] << plane for plane in range(self.bits))
             nibbles = (2 * codes + (9 - 2**self.bits)).astype(np.uint8)  # level + 8
@@ -151,7 +157,12 @@ class FloatRows:
 
     def score(self, users: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Dot products of each user with its candidates: float32 (B, D), int64 (B, C) -> float32 (B, C)."""
-        return np.stack([self.values.take(candidates, axis=0) @ user for user, candidates in zip(users, rows, strict=True)])
+        return np.stack(
+            [
+                self.values.take(candidates, axis=0) @ user
+                for user, candidates in zip(users, rows, strict=True)
+            ]
+        )
 
     def describe(self) -> dict[str, Any]:
         """What the manifest says of the table."""

@@ -147,9 +147,13 @@ class Layer(nn.Module):
 
     def forward(self, queries: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
         """`queries` (B, Q, D) are the positions to compute; they look at `x` (B, L, D)."""
-        h = self.attention_norm(self.dropout(self.attention(queries, x, mask)) + queries)  # (B, Q, D)
-        inner = self.activation(self.dense_1(h))  # (B, Q, F)
-        return self.dense_norm(self.dropout(self.dense_2(inner)) + h)  # (B, Q, D)
+        return self.feed_forward(self.attention(queries, x, mask), queries)  # (B, Q, D)
+
+    def feed_forward(self, attended: Tensor, queries: Tensor) -> Tensor:
+        """What follows attention, position by position: (..., D)."""
+        h = self.attention_norm(self.dropout(attended) + queries)  # (..., D)
+        inner = self.activation(self.dense_1(h))  # (..., F)
+        return self.dense_norm(self.dropout(self.dense_2(inner)) + h)  # (..., D)
 
 
 class SASRec(nn.Module):
@@ -221,7 +225,9 @@ class SASRec(nn.Module):
         mask = causal_mask(n, x) if len(self.layers) > 1 else None  # (n, n)
         for layer in self.layers[:-1]:
             x = layer(x, x, mask)
-        return self.layers[-1](x[:, -1:], x, None)[:, 0]  # (B, D)
+        last = self.layers[-1]
+        attended = last.attention(x[:, -1:], x, None)[:, 0]  # (B, D)
+        return last.feed_forward(attended, x[:, -1])  # (B, D)
 
     def forward(self, item_vectors: Tensor) -> Tensor:
         """`encode`: calling the model, and exporting it, is encoding."""
