@@ -31,6 +31,7 @@ from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import FloatRows, ItemTable, quantize_rows
 from .fake_quantize import RowQuantizer
 from .models.protocol import SequenceModel
+from .models.sasrec import SASRec
 from .prior_user import fit_prior_user
 from .report import Measure
 
@@ -100,7 +101,8 @@ class Meter:
     def _trace(self, model: SequenceModel) -> onnx.ModelProto:
         """The float graph of the encoder; most steps change the table or the rounding alone, and tracing takes seconds."""
         if self._traced is None or self._traced[0] is not model:
-            graph = export_encoder(_Encoder(model), width=model.width, max_length=model.max_length)
+            exported = model.merged() if isinstance(model, SASRec) else model
+            graph = export_encoder(_Encoder(exported), width=model.width, max_length=model.max_length)
             self._traced = model, graph
         return self._traced[1]
 

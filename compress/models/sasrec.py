@@ -17,6 +17,7 @@ Shape letters: B batch, L history length, D width, N items, H heads, W head widt
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -133,6 +134,36 @@ class Attention(nn.Module):
         return x if self.n_heads == 1 else x.unflatten(-1, (self.n_heads, self.head_width)).transpose(1, 2)
 
 
+class MergedHead(nn.Module):
+    """One-head attention with its matrices multiplied together: the same function, in half the products.
+
+        scores = (x W_q + b_q) (x W_k + b_k)' / sqrt(W)  =  (x W_q W_k' + b_q W_k') x' / sqrt(W) + a constant a query
+        out    = softmax(scores) (x W_v + b_v) W_o + b_o  =  softmax(scores) x (W_v W_o) + (b_v W_o + b_o)
+
+    A constant does not change a softmax, and its shares sum to 1. Keys and values are the inputs themselves, so where
+    only the last position is asked for, nothing but two products with x depends on the length of the history. With
+    W at most half the width it has no more weights than the four matrices.
+    """
+
+    def __init__(self, head: Attention) -> None:
+        super().__init__()
+        width = head.q.in_features
+        scale = 1.0 / math.sqrt(head.head_width)
+        self.query = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        with torch.no_grad():
+            self.query.weight.copy_(head.k.weight.T @ head.q.weight * scale)
+            self.query.bias.copy_(head.k.weight.T @ head.q.bias * scale)
+            self.out.weight.copy_(head.out.weight @ head.v.weight)
+            self.out.bias.copy_(head.out.weight @ head.v.bias + head.out.bias)
+
+    def forward(self, queries: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+        scores = self.query(queries) @ x.transpose(-1, -2)  # (B, Q, L)
+        if mask is not None:
+            scores = scores + mask
+        return self.out(scores.softmax(-1) @ x)  # (B, Q, D)
+
+
 class Layer(nn.Module):
     def __init__(self, config: SASRecConfig, index: int) -> None:
         super().__init__()
@@ -232,6 +263,14 @@ class SASRec(nn.Module):
     def forward(self, item_vectors: Tensor) -> Tensor:
         """`encode`: calling the model, and exporting it, is encoding."""
         return self.encode(item_vectors)
+
+    def merged(self) -> SASRec:
+        """A copy to be exported: every one-head attention of at most half the width is a `MergedHead`."""
+        copied = copy.deepcopy(self).eval()
+        for layer in copied.layers:
+            if layer.attention.n_heads == 1 and 2 * layer.attention.head_width <= self.width:
+                layer.attention = MergedHead(layer.attention)  # type: ignore[assignment]
+        return copied
 
     def refresh_config_(self) -> SASRecConfig:
         """Reads heads and widths back from the modules into `config`, after somebody sliced them.

@@ -221,3 +221,22 @@ def test_config_fills_in_the_conventions() -> None:
 def test_config_refuses(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SASRecConfig(**({"n_items": 50, "width": 16} | fields))
+
+
+def test_merged_heads_are_the_same_function():
+    """Matrices multiplied beforehand: float32 rounding only, hence 1e-5 of values of order 1."""
+    config = SASRecConfig(n_items=20, width=16, n_layers=2, n_heads=1, head_width=8, max_length=7)
+    model = SASRec(config, seed=3).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.3)
+    vectors = torch.randn(3, 6, 16, generator=torch.Generator().manual_seed(1))
+    merged = model.merged()
+    assert [type(layer.attention).__name__ for layer in merged.layers] == ["MergedHead", "MergedHead"]
+    assert torch.allclose(merged.encode(vectors), model.encode(vectors), atol=1e-5)
+    assert [layer.attention.n_heads for layer in model.layers] == [1, 1], "the model itself is left alone"
+
+
+def test_wide_or_many_heads_are_not_merged():
+    model = SASRec(SASRecConfig(n_items=20, width=16, n_layers=1, n_heads=2, max_length=7)).eval()
+    assert model.merged().layers[0].attention.n_heads == 2
