@@ -82,7 +82,10 @@ class Engine:
         """
         if histories.ndim != 2 or histories.shape[1] == 0:
             raise InputError(f"histories: shape {histories.shape}, expected (users, length) with length >= 1")
-        vectors = self.table.lookup(histories[:, -self.max_length :])
+        return self.encode_vectors(self.table.lookup(histories[:, -self.max_length :]))
+
+    def encode_vectors(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """User vectors of histories that are looked up already: float32 (B, n, D), n up to `max_length` -> (B, D)."""
         return self._encoder.run(None, {self._encoder_input: vectors})[0]  # type: ignore[return-value]
 
     def prior(self) -> NDArray[np.float32]:

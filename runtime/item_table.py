@@ -78,7 +78,7 @@ class QuantizedRows:
         else:  # one small product a row: the planes' weights times the row's scale, by its planes
             weights = np.multiply.outer(scales, _PLANE_WEIGHTS[: self.bits])
             values = np.matmul(weights[:, None], levels)
-        return values.reshape(*rows.shape, -1)[..., : self.width]
+        return values.reshape(*rows.shape, padded_width(self.width))[..., : self.width]
 
     def score(self, users: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Dot products of each user with its candidates: float32 (B, D), int64 (B, C) -> float32 (B, C)."""
@@ -125,8 +125,8 @@ class QuantizedRows:
         if self.bits == 8:
             return packed.astype(np.float32) - np.float32(128)
         if self.bits == 4:
-            return _LEVELS_OF_BYTE.take(packed, axis=0).reshape(len(rows), -1)
-        return _SIGNS_OF_BYTE.take(packed, axis=0).reshape(len(rows), self.bits, -1)
+            return _LEVELS_OF_BYTE.take(packed, axis=0).reshape(len(rows), padded_width(self.width))
+        return _SIGNS_OF_BYTE.take(packed, axis=0).reshape(len(rows), self.bits, padded_width(self.width))
 
     def _scales_at(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.scales.take(rows).astype(np.float32) * np.float32(self.scale_unit)

@@ -36,6 +36,7 @@ from .adaptation import SOURCES, read_prior
 from .candidates import Candidates, item_rows, read_candidates
 from .engine import Device, Engine
 from .errors import BundleError, InputError
+from .history_vectors import HistoryVectors
 from .item_ids import ItemId
 from .item_space import ItemSpace
 from .mixture import Experts, Mixture
@@ -165,6 +166,8 @@ class User:
             (int(row) for row in item_rows(self._engine.item_ids, state.history) if row >= 0),
             maxlen=max(self._engine.max_length, HISTORY_KEPT),
         )
+        self._vectors = HistoryVectors(self._engine.max_length, self._engine.width)
+        self._vectors.extend(self._engine.table.lookup(np.array(self._rows, np.int64)))
         self._dismissed = dict.fromkeys(state.dismissed)
         self._mixture = Mixture(ranker.spaces, self._engine.prior(), ranker.prior)
         if state.bundle == self._engine.bundle.fingerprint:  # vectors mean something to their own model only
@@ -294,14 +297,15 @@ class User:
         known = [row for row in item_rows(self._engine.item_ids, ids).tolist() if row >= 0]
         if known:
             self._rows.extend(known)
+            self._vectors.extend(self._engine.table.lookup(np.array(known, np.int64)))
             self._model_user = None
             self._forget_now()
 
     def _encoded(self) -> NDArray[np.float32]:
         """The model's user vector of the history, float32 (D,)."""
         if self._model_user is None:
-            rows = list(self._rows)[-self._engine.max_length :]
-            encoded = self._engine.encode(np.array([rows], np.int64))[0] if rows else self._engine.prior()
+            block = self._vectors.block
+            encoded = self._engine.encode_vectors(block[None])[0] if len(block) else self._engine.prior()
             self._model_user = encoded
             return encoded
         return self._model_user
