@@ -4,6 +4,7 @@
 #   make check      lint, format, types, import arrows
 #   make test       all tests, then test-bare
 #   make test-bare  the runtime's tests against the built wheel, with numpy and onnxruntime alone
+#   make results    measure every figure of the README again (needs ../shared or SHARED=; about 25 minutes)
 #   make format     rewrite the sources as `make check` wants them
 #   make clean      remove what the other targets made
 
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 SOURCES = $(shell find runtime cli -name '*.py' -o -name py.typed) pyproject.toml constraints.txt README.md
 FOLDERS = runtime export benchmarks compress cli tests
 
-.PHONY: demo check test test-bare format clean
+.PHONY: demo check test test-bare results format clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -42,6 +43,21 @@ test-bare: $(BARE)/.stamp
 	@mkdir -p $(BARE)/empty
 	cd $(BARE)/empty && POCKETREC_BARE=1 OMP_NUM_THREADS=1 $(abspath $(BARE))/bin/python -m pytest -q \
 	    -p no:cacheprovider $(CURDIR)/tests/bare $(wildcard $(CURDIR)/tests/runtime)
+
+# One checkpoint after the other: timings share the machine with nothing else.
+RESULTS = benchmarks/results
+SHARED ?= ../shared
+results: $(VENV)/.compress.stamp
+	mkdir -p out/beauty-icsrec out/beauty-iclrec
+	set -e; for model in icsrec iclrec; do \
+	    $(BIN)/pocketrec compress $(SHARED)/checkpoints/$$model-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt \
+	        -o out/beauty-$$model/bundle.pocket --teacher-out out/beauty-$$model/teacher.pocket --force; \
+	    $(BIN)/pocketrec bench out/beauty-$$model/bundle.pocket --teacher out/beauty-$$model/teacher.pocket \
+	        --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/beauty-$$model.json --report out/beauty-$$model/report.html; \
+	done
+	$(BIN)/python -m pocketrec.cli.demo --ml-100k $(SHARED)/data/ml-100k
+	cp demo/report.json $(RESULTS)/demo-ml-100k.json
+	$(BIN)/python -m pocketrec.benchmarks.readme_tables README.md $(RESULTS)
 
 format: $(VENV)/.dev.stamp
 	$(BIN)/ruff check --fix $(FOLDERS)

@@ -1,0 +1,164 @@
+"""The README's tables, written from the committed results, so that the two cannot disagree.
+
+`python -m pocketrec.benchmarks.readme_tables README.md benchmarks/results` rewrites what stands between
+`<!-- results:NAME -->` and `<!-- end -->`; with `--check` it changes nothing and exits 1 where that would be needed.
+Results are the files of `pocketrec bench --json`; each is one row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Json = Mapping[str, Any]
+Results = Mapping[str, Json]
+"""By file name without its ending."""
+
+COMPRESSION = (
+    ("ICSRec SASRec, Amazon Beauty", "beauty-icsrec"),
+    ("ICLRec SASRec, Amazon Beauty", "beauty-iclrec"),
+    ("SASRec of `pocketrec train`, MovieLens-100K", "demo-ml-100k"),
+)
+
+
+def compression_table(results: Results) -> list[str]:
+    """Size and accuracy of each bundle against its teacher."""
+    lines = [
+        "| teacher | weights | bundle | ratio | NDCG@10 teacher | bundle | kept (95% interval) | popularity |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for title, name in _measured(results):
+        found = results[name]
+        bundle = _bundle(found)
+        teacher = _system(found, found["reference"])
+        kept = found["comparisons"][bundle["name"]]["accuracy"]["metrics"]["ndcg@10"]["ratio"]
+        cells = (
+            title,
+            _bytes(bundle["checkpoint_bytes"]),
+            _bytes(bundle["size_bytes"]),
+            f"**{bundle['checkpoint_ratio']:.1f}x**",
+            f"{_ndcg(teacher):.4f}",
+            f"{_ndcg(bundle):.4f}",
+            f"**{kept['value']:.1%}** ({kept['low']:.1%} to {kept['high']:.1%})",
+            f"{found['popularity']['metrics']['ndcg@10']['value']:.4f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def latency_table(results: Results) -> list[str]:
+    """Median times of each bundle and its teacher, one thread, interleaved, with the ratio."""
+    lines = [
+        "| teacher | operation | teacher, p50 | bundle, p50 | speed-up (95% interval) |",
+        "|---|---|---|---|---|",
+    ]
+    for title, name in _measured(results):
+        found = results[name]
+        bundle = _bundle(found)
+        for operation, size in (("rerank", 100), ("recommend", 10), ("encode", None)):
+            row = _latency(found, bundle["name"], operation, size)
+            reference = _latency(found, found["reference"], operation, size)
+            ratio = row["speedup"]["ratio"]
+            verdict = "" if row["speedup"]["told_apart"] else ", not told apart"
+            what = {
+                "rerank": f"re-rank {size} candidates",
+                "recommend": "the catalogue's top 10",
+                "encode": "encode a history",
+            }
+            lines.append(
+                f"| {title} | {what[operation]} | {_time(reference['p50']['value'])} | {_time(row['p50']['value'])} | "
+                f"{ratio['value']:.2f}x ({ratio['low']:.2f} to {ratio['high']:.2f}{verdict}) |"
+            )
+            title = ""
+    return lines
+
+
+def machine_line(results: Results) -> list[str]:
+    """Where the figures were measured."""
+    machine = results[_measured(results)[0][1]]["machine"]
+    versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
+    return [
+        f"Measured on {machine['cpu']} ({', '.join(machine['flags'])}), {machine['cores']} cores; Python {machine['python']}, {versions}."
+    ]
+
+
+TABLES: dict[str, Callable[[Results], list[str]]] = {
+    "compression": compression_table,
+    "latency": latency_table,
+    "machine": machine_line,
+}
+_BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def render(text: str, results: Results) -> str:
+    """The text with every table written anew; raises `KeyError` for a table or a result that is not there."""
+    return _BLOCK.sub(lambda block: block[1] + "\n".join(TABLES[block[2]](results)) + "\n" + block[3], text)
+
+
+def read_results(folder: Path) -> dict[str, Json]:
+    """Every `*.json` of a folder, by name."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Rewrite, or check, one file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pocketrec.benchmarks.readme_tables", description="Write the README's tables."
+    )
+    parser.add_argument("readme", type=Path)
+    parser.add_argument("results", type=Path)
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 where the file and the results disagree"
+    )
+    args = parser.parse_args(argv)
+    before = args.readme.read_text(encoding="utf-8")
+    after = render(before, read_results(args.results))
+    if before == after:
+        return 0
+    if args.check:
+        print(f"{args.readme}: its tables and {args.results} disagree; run without --check", file=sys.stderr)
+        return 1
+    args.readme.write_text(after, encoding="utf-8")
+    return 0
+
+
+def _measured(results: Results) -> list[tuple[str, str]]:
+    """The rows whose results are committed."""
+    return [(title, name) for title, name in COMPRESSION if name in results]
+
+
+def _bundle(results: Json) -> Json:
+    return next(system for system in results["systems"] if system["role"] == "bundle")
+
+
+def _system(results: Json, name: str) -> Json:
+    return next(system for system in results["systems"] if system["name"] == name)
+
+
+def _ndcg(system: Json) -> float:
+    return system["accuracy"]["metrics"]["ndcg@10"]["value"]
+
+
+def _latency(results: Json, system: str, operation: str, size: int | None) -> Json:
+    return next(
+        row
+        for row in results["latency"]
+        if (row["system"], row["operation"], row["size"], row["threads"]) == (system, operation, size, 1)
+    )
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def _time(ms: float) -> str:
+    return f"{ms:.2f} ms" if ms >= 1 else f"{ms * 1e3:.0f} us"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
