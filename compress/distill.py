@@ -21,7 +21,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ def distill(
                 average.update_parameters(student)  # type: ignore[arg-type]
                 total, n_steps = total + loss.item(), n_steps + 1
                 advance(len(rows))
-        candidate = average.module.eval()
+        candidate = cast(SequenceModel, average.module.eval())
         value = validate(candidate)
         history.append(
             {

@@ -65,7 +65,7 @@ def quantize_encoder(model: onnx.ModelProto, form: Literal["int8", "int8-product
             quantized.CopyFrom(model)
         case "int8-products":
             quantized = _with_integer_products(model)
-        case unknown:
+        case unknown:  # pyright: ignore[reportUnnecessaryComparison]
             raise ValueError(f"encoder form {unknown!r}; expected int8 or int8-products")
     _store_matrices_in_int8_(quantized)
     return shortened(quantized)

@@ -36,7 +36,7 @@ def faster_int8_form(
         "int8": quantize_encoder(graph, "int8"),
         "int8-products": quantize_encoder(graph, "int8-products"),
     }
-    sessions = {
+    sessions: dict[EncoderForm, onnxruntime.InferenceSession] = {
         form: onnxruntime.InferenceSession(
             model.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"]
         )

@@ -128,7 +128,7 @@ class Bundle:
     def verify(self) -> None:
         """Check the sha256 of every part; raises `BundleError` that names the first damaged one."""
         for name, part in self._parts.items():
-            if hashlib.sha256(self.part(name)).hexdigest() != part["sha256"]:
+            if hashlib.sha256(self.part(name).data).hexdigest() != part["sha256"]:
                 raise BundleError(
                     f"{self.path}: part {name!r} does not have the sha256 in the manifest; the bundle was edited or damaged, export it again"
                 )
@@ -182,7 +182,7 @@ def write_bundle(
 def _raw(value: bytes | NDArray[Any]) -> memoryview:
     if isinstance(value, bytes):
         return memoryview(value)
-    return memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
 
 
 def _aligned(offset: int) -> int:
