@@ -74,20 +74,28 @@ class QuantizedRows:
         levels, scales = self._levels_at(flat), self._scales_at(flat)
         if self.bits in (4, 8):
             values = levels
-            values *= scales[:, None]
-        else:  # one small product a row: the planes' weights times the row's scale, by its planes
-            weights = np.multiply.outer(scales, _PLANE_WEIGHTS[: self.bits])
-            values = np.matmul(weights[:, None], levels)
+        elif len(flat) == 1:  # one new event: the hot path of an app
+            values = (_PLANE_WEIGHTS[: self.bits] @ levels[0])[None]
+        else:
+            values = np.matmul(_PLANE_WEIGHTS[: self.bits], levels)
+        values *= scales[
+            :, None
+        ]  # after the sum of planes, which is exact: a row is the same whoever asks for it
         return values.reshape(*rows.shape, padded_width(self.width))[..., : self.width]
 
     def score(self, users: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Dot products of each user with its candidates: float32 (B, D), int64 (B, C) -> float32 (B, C)."""
         scores = np.empty(rows.shape, np.float32)
+        n_planes = 1 if self.bits in (4, 8) else self.bits
+        padded = padded_width(self.width)
         for user, (vector, candidates) in enumerate(zip(users, rows, strict=True)):
-            products = self._levels_at(candidates)[..., : self.width] @ vector
-            if self.bits not in (4, 8):
-                products = products @ _PLANE_WEIGHTS[: self.bits]
-            scores[user] = products * self._scales_at(candidates)
+            if padded != self.width:
+                vector = np.concatenate([vector, np.zeros(padded - self.width, np.float32)])
+            # one product for all planes of all candidates: a stack of small ones would cost a call each
+            products = self._levels_at(candidates).reshape(-1, padded) @ vector
+            if n_planes > 1:
+                products = products.reshape(-1, n_planes) @ _PLANE_WEIGHTS[:n_planes]
+            np.multiply(products, self._scales_at(candidates), out=scores[user])
         return scores
 
     def describe(self) -> dict[str, Any]:
