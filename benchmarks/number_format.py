@@ -143,6 +143,8 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
         inner = [flatten(child, f"{prefix}.{name}" if prefix else str(name)) for name, child in value.items()]
         return [leaf for leaves in inner for leaf in leaves]
     if isinstance(value, list):
+        if any(isinstance(entry, Mapping) for entry in value):  # a log, such as epochs: how long it is
+            return [(f"{prefix} logged", len(value))]
         value = ", ".join(str(entry) for entry in value)
     return [] if value is None else [(prefix, value)]
 
