@@ -56,10 +56,9 @@ class ItemIds:
         elif all(isinstance(v, str) for v in values):
             kind, table = "utf8", [str(v) for v in values]
         else:
-            odd = next(v for v in values if not isinstance(v, type(values[0])))
-            raise InputError(
-                f"item ids: {values[0]!r} and {odd!r} are of different types; expected all integers or all strings"
-            )
+            odd = next((v for v in values if not isinstance(v, type(values[0]))), None)
+            said = repr(values[0]) if odd is None else f"{values[0]!r} and {odd!r}"
+            raise InputError(f"item ids: {said}; expected all integers or all strings")
         found = cls(kind, table)
         if kind != "range" and len(found._index()) < len(values):
             seen: set[Any] = set()

@@ -39,6 +39,7 @@ from .errors import BundleError, InputError
 from .history_vectors import HistoryVectors
 from .item_ids import ItemId
 from .item_space import ItemSpace
+from .item_table import ItemTable
 from .mixture import Experts, Mixture
 from .recency import RECENT, Recency
 from .shown_list import LIST_SIZE, LISTS_KEPT, ShownList, contrast
@@ -70,6 +71,10 @@ class Reranker:
             raise BundleError(
                 f"{engine.bundle.path}: experts of taste without a taste table; export the bundle again"
             )
+        self.tables: tuple[ItemTable, ...] = (
+            (engine.table,) if self.taste_table is None else (engine.table, self.taste_table)
+        )
+        """The model's table and, where the bundle has one, the taste table: what each space is made of."""
         self._taste_scorer = (
             None if self.taste_table is None else TasteScorer(engine.bundle, self.taste_table, threads)
         )
@@ -115,24 +120,16 @@ class Reranker:
         if self._spaces is None:
             with self._spaces_lock:
                 if self._spaces is None:
-                    tables = (
-                        (self.engine.table,)
-                        if self.taste_table is None
-                        else (self.engine.table, self.taste_table)
-                    )
-                    spaces = tuple(ItemSpace.of(table) for table in tables)
+                    spaces = tuple(ItemSpace.of(table) for table in self.tables)
                     self._recency = tuple(Recency(space) for space in spaces)
                     self._spaces = spaces
         return self._spaces
 
-    def recent_means(self, rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-        """`Recency.means` of the last events, int64 (n,), in each space."""
-        if self.prior is None or len(rows) == 0:  # nobody asks, or there is nothing to say
+    def recent_means(self, recent: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """`Recency.means` of the last events' vectors in each space, float32 (n, D)."""
+        if self.prior is None or len(recent[0]) == 0:  # nobody asks, or there is nothing to say
             return [np.zeros((3, space.width), np.float32) for space in self.spaces]
-        return [
-            recency.means(space.table.lookup(rows))
-            for space, recency in zip(self.spaces, self._recency, strict=True)
-        ]
+        return [recency.means(vectors) for recency, vectors in zip(self._recency, recent, strict=True)]
 
     def score(self, users: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scores of candidates, int64 (C,) -> float32 (C,); `users` holds a vector for each space."""
@@ -166,8 +163,10 @@ class User:
             (int(row) for row in item_rows(self._engine.item_ids, state.history) if row >= 0),
             maxlen=max(self._engine.max_length, HISTORY_KEPT),
         )
-        self._vectors = HistoryVectors(self._engine.max_length, self._engine.width)
-        self._vectors.extend(self._engine.table.lookup(np.array(self._rows, np.int64)))
+        self._vectors = [
+            HistoryVectors(max(self._engine.max_length, RECENT), table.width) for table in ranker.tables
+        ]
+        self._look_up(list(self._rows))
         self._dismissed = dict.fromkeys(state.dismissed)
         self._mixture = Mixture(ranker.spaces, self._engine.prior(), ranker.prior)
         if state.bundle == self._engine.bundle.fingerprint:  # vectors mean something to their own model only
@@ -297,14 +296,19 @@ class User:
         known = [row for row in item_rows(self._engine.item_ids, ids).tolist() if row >= 0]
         if known:
             self._rows.extend(known)
-            self._vectors.extend(self._engine.table.lookup(np.array(known, np.int64)))
+            self._look_up(known)
             self._model_user = None
             self._forget_now()
+
+    def _look_up(self, rows: list[int]) -> None:
+        if rows:
+            for table, vectors in zip(self._ranker.tables, self._vectors, strict=True):
+                vectors.extend(table.lookup(np.array(rows, np.int64)))
 
     def _encoded(self) -> NDArray[np.float32]:
         """The model's user vector of the history, float32 (D,)."""
         if self._model_user is None:
-            block = self._vectors.block
+            block = self._vectors[0].block[-self._engine.max_length :]
             encoded = self._engine.encode_vectors(block[None])[0] if len(block) else self._engine.prior()
             self._model_user = encoded
             return encoded
@@ -313,9 +317,9 @@ class User:
     def _experts(self) -> Experts:
         """The experts' vectors at this moment."""
         if self._now is None:
-            recent = np.array(list(self._rows)[-RECENT:], np.int64)
+            recent = [vectors.block[-RECENT:] for vectors in self._vectors]
             means = self._ranker.recent_means(recent)
-            self._now = self._mixture.experts(self._encoded(), means, len(recent))
+            self._now = self._mixture.experts(self._encoded(), means, len(recent[0]))
         return self._now
 
     def _user_vectors(self, source: str) -> tuple[NDArray[np.float32], ...]:

@@ -241,6 +241,7 @@ class TestMixture:
         mixture.learn_(experts, "catalogue", [items], np.zeros(N_ITEMS, np.float32), worst, chosen=True)
         assert GATE_LIMIT - 2 < mixture._advantage < 0
 
+    @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
     @pytest.mark.parametrize("prior", [None, make_prior([1.0] * K)])
     def test_numbers_that_are_none_change_nothing(
         self, space: ItemSpace, prior: AdaptationPrior | None
