@@ -28,12 +28,13 @@ from ..export.encoder_int8 import EncoderForm
 from ..export.encoder_timing import faster_int8_form
 from ..runtime.engine import Engine
 from ..runtime.item_ids import ItemIds
-from ..runtime.item_table import FloatRows, ItemTable, quantize_rows
+from ..runtime.item_table import FloatRows, ItemTable, QuantizedRows, quantize_rows
 from .fake_quantize import RowQuantizer
 from .models.protocol import SequenceModel
 from .models.sasrec import SASRec
 from .prior_user import fit_prior_user
 from .report import Measure
+from .rounding_for_users import round_for_users, user_moments
 
 VERIFIED_HISTORIES = 32
 
@@ -50,16 +51,21 @@ class Meter:
         validation: Split,
         item_counts: NDArray[np.int64],
         keep_repeats: bool,
+        for_users: bool = False,
         track: Track = untracked,
     ) -> None:
+        """`for_users`: tables are rounded so that scores stay (`rounding_for_users`), which a model that learned around
+        the nearest levels gains nothing from."""
         self.folder = folder
         self.name = name
         self.item_ids = item_ids
         self.validation = validation
         self.item_counts = item_counts
         self.keep_repeats = keep_repeats
+        self.for_users = for_users
         self.track = track
         self._traced: tuple[SequenceModel, onnx.ModelProto] | None = None
+        self._moments: tuple[SequenceModel, NDArray[np.float64]] | None = None
 
     def export(
         self,
@@ -75,7 +81,7 @@ class Meter:
         A model must not change between two exports of it: its encoder is traced once.
         """
         values = np.ascontiguousarray(model.item_table.detach().numpy())
-        table: ItemTable = FloatRows(values) if bits is None else quantize_rows(values, bits)
+        table: ItemTable = FloatRows(values) if bits is None else self._quantized(model, values, bits)
         restored = table.lookup(np.arange(table.n_items))
         path = self.folder / f"{draft}.pocket"
         content = BundleContent(
@@ -92,6 +98,13 @@ class Meter:
         step = max(1, len(self.validation.histories) // VERIFIED_HISTORIES)
         export_bundle(path, content, self.validation.histories[::step][:VERIFIED_HISTORIES], overwrite=True)
         return path
+
+    def _quantized(self, model: SequenceModel, values: NDArray[np.float32], bits: int) -> QuantizedRows:
+        if not self.for_users:
+            return quantize_rows(values, bits)
+        if self._moments is None or self._moments[0] is not model:
+            self._moments = model, user_moments(model, self.validation.histories, seed=0)
+        return round_for_users(values, bits, self._moments[1])
 
     def faster_int8_form(self, model: SequenceModel, seed: int) -> tuple[EncoderForm, dict[str, float]]:
         """The int8 form that is faster on histories of the validation users; see `export.encoder_timing`."""

@@ -106,7 +106,7 @@ def compress_model(
     with _drafts(output) as folder:
         meter = Meter(
             folder, name=name, item_ids=teacher.item_ids, validation=validation, item_counts=counts,
-            keep_repeats=keep_repeats, track=track,
+            keep_repeats=keep_repeats, for_users=recipe.distill is None, track=track,
         )  # fmt: skip
         source = {
             "name": teacher_output.name.removesuffix(".pocket") if teacher_output else f"{name} teacher",
@@ -203,7 +203,8 @@ def _run_steps(
         )  # fmt: skip
         report("distill", detail, began)
     if bits is not None:
-        report("table", {"bits": bits}, time.perf_counter(), bits)
+        rounding = "for users" if meter.for_users else "nearest"
+        report("table", {"bits": bits, "rounding": rounding}, time.perf_counter(), bits)
     if recipe.encoder is not None:
         began = time.perf_counter()
         detail = dict[str, Any](bits=recipe.encoder.bits)
