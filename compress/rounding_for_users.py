@@ -5,7 +5,7 @@ the mean squared change is
 
     e S e^T
 
-which the nearest levels do not minimize: user vectors are long in some directions and short in others. Levels are
+which the nearest levels do not minimize where the dimensions of users go together. Levels are
 therefore chosen one dimension after the other, and what a dimension was rounded away is made good in those still to come
 (Frantar et al. 2022, "GPTQ", arXiv:2210.17323, section 3, with the users' second moments for the Hessian):
 
@@ -66,7 +66,7 @@ def round_for_users(
     """Quantize a table, float32 (N, D), for users of second moments (D, D).
 
     >>> random = np.random.default_rng(0)
-    >>> table, users = random.standard_normal((50, 8)), random.standard_normal((200, 8)) * 2.0 ** -np.arange(8)
+    >>> table, users = random.standard_normal((50, 8)), random.standard_normal((200, 8)) + 1.0
     >>> error = {
     ...     name: float(np.square(users @ (made.lookup(np.arange(50)) - table).T).mean())
     ...     for name, made in [
