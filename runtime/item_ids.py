@@ -119,6 +119,8 @@ class ItemIds:
         if isinstance(self._values, range):
             if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
                 rows = ids.astype(np.int64) - self._values.start
+                if len(rows) and rows.min() >= 0 and rows.max() < len(self):
+                    return rows
                 return np.where((rows >= 0) & (rows < len(self)), rows, -1)
             return np.asarray([self._range_row(i) for i in ids], np.int64)
         index = self._index()
