@@ -143,7 +143,10 @@ def _accumulate_gradients(
     """Gradients of the next-item cross-entropy, summed over calibration batches."""
     model.zero_grad(set_to_none=True)
     batches = prefix_batches(
-        sequences, DistillConfig(prefixes_per_user=1), model.max_length, np.random.default_rng(seed)
+        sequences,
+        DistillConfig(prefixes_per_user=1, least_histories=1),
+        model.max_length,
+        np.random.default_rng(seed),
     )
     used = 0
     for rows, targets in batches:

@@ -37,7 +37,7 @@ N_ITEMS, WIDTH, MAX_LENGTH, N_USERS = 50, 16, 8, 150
 ALL_STEPS = Recipe(
     name="all steps",
     prune=PruneConfig(inner_multiple=8, calibration_batches=8),
-    distill=DistillConfig(epochs=2, batch_size=64),
+    distill=DistillConfig(epochs=2, batch_size=64, least_histories=1),
     table=TableConfig(bits=4, width=12),
     encoder=EncoderConfig(products="int8"),  # not "measured", which may differ from run to run
 )

@@ -11,13 +11,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pocketrec.compress.distill import DistillConfig, distill, distillation_loss, prefix_batches
+from pocketrec.compress.distill import (
+    DistillConfig,
+    cosine_share,
+    distill,
+    distillation_loss,
+    epoch_histories,
+    prefix_batches,
+)
 from pocketrec.compress.fake_quantize import RowQuantizer
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 
 CONFIG = SASRecConfig(n_items=50, width=16, n_layers=1, n_heads=2, inner_widths=32, max_length=6)
 QUICK = DistillConfig(
-    epochs=4, patience=4, batch_size=32, learning_rate=5e-3, table_learning_rate=5e-3, average_decay=0.9
+    epochs=4,
+    patience=4,
+    batch_size=32,
+    least_histories=1,
+    learning_rate=5e-3,
+    table_learning_rate=5e-3,
+    average_decay=0.9,
 )
 
 
@@ -91,7 +104,13 @@ def test_it_learns_around_its_own_rounding(teacher, sequences, held_out) -> None
     """From the teacher itself: with two bits a value, rounding is all that there is to mend."""
     rounded = divergence(teacher, teacher, held_out, bits=2)
     config = DistillConfig(
-        epochs=8, patience=8, batch_size=32, soft_weight=1.0, table_learning_rate=1e-3, average_decay=0.9
+        epochs=8,
+        patience=8,
+        batch_size=32,
+        least_histories=1,
+        soft_weight=1.0,
+        table_learning_rate=1e-3,
+        average_decay=0.9,
     )
     better, _ = distill(
         teacher, teacher, sequences, config, bits=2, seed=0,
@@ -194,7 +213,7 @@ def test_progress_adds_up(teacher, student, sequences) -> None:
 def test_batches_of_an_epoch(sequences, prefixes: int, max_length: int) -> None:
     """Sequences of distinct items: every history says whose it is and where it ends."""
     own = [np.arange(len(s)) + 100 * user for user, s in enumerate(sequences)] + [np.empty(0, np.int64)]
-    config = DistillConfig(batch_size=16, prefixes_per_user=prefixes)
+    config = DistillConfig(batch_size=16, prefixes_per_user=prefixes, least_histories=1)
     whole, shorter = Counter[int](), Counter[int]()
     for rows, targets in prefix_batches(own, config, max_length, np.random.default_rng(0)):
         assert rows.dtype == targets.dtype == torch.int64
@@ -221,7 +240,9 @@ def test_epochs_differ_and_seeds_decide(sequences) -> None:
         return [
             [
                 rows.tolist()
-                for rows, _ in prefix_batches(sequences, DistillConfig(batch_size=16), 6, generator)
+                for rows, _ in prefix_batches(
+                    sequences, DistillConfig(batch_size=16, least_histories=1), 6, generator
+                )
             ]
             for _ in range(2)
         ]
@@ -279,3 +300,14 @@ def test_without_any_next_item_the_soft_targets_teach_alone() -> None:
     soft = distillation_loss(scores, expected, none, None, DistillConfig(soft_weight=1.0))
     assert float(loss) == pytest.approx(0.5 * float(soft))
     assert float(distillation_loss(scores, expected, none, None, DistillConfig(soft_weight=0.0))) == 0
+
+
+def test_few_users_give_more_prefixes_each(sequences) -> None:
+    """An epoch is as long as many users' would be, and the learning rate reaches its end with the last history."""
+    config = DistillConfig(batch_size=16, prefixes_per_user=1, least_histories=500)
+    batches = list(prefix_batches(sequences, config, 6, np.random.default_rng(0)))
+    n_histories = sum(len(rows) for rows, _ in batches)
+    assert n_histories == epoch_histories(sequences, config) >= 500
+    assert cosine_share(0.0) == 1.0
+    assert cosine_share(0.5) == pytest.approx(0.525)
+    assert cosine_share(1.0) == pytest.approx(0.05)

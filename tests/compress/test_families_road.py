@@ -22,7 +22,7 @@ from .models.families import MAX_LENGTH, N_ITEMS, lively
 RECIPE = Recipe(
     name="all steps",
     prune=PruneConfig(inner_multiple=8, calibration_batches=2),
-    distill=DistillConfig(epochs=1, batch_size=32),
+    distill=DistillConfig(epochs=1, batch_size=32, least_histories=1),
     table=TableConfig(bits=8),
     encoder=EncoderConfig(products="float32"),
 )

@@ -30,7 +30,7 @@ OTHER_THAN_DEFAULT = Recipe(
     prune=PruneConfig(keep_heads=0.75, keep_inner=0.25, inner_multiple=8, calibration_batches=3),
     distill=DistillConfig(
         epochs=3, patience=2, temperature=2.0, soft_weight=0.5, learning_rate=0.002, table_learning_rate=0.001,
-        batch_size=64, prefixes_per_user=0, dropout=0.1, average_decay=0.5, mask_history=False,
+        batch_size=64, prefixes_per_user=0, least_histories=7, dropout=0.1, average_decay=0.5, mask_history=False,
     ),
     table=TableConfig(bits=2, width=32),
     encoder=EncoderConfig(products="float32"),
