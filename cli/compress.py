@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .option_types import share
 from .progress import terminal_track
 from .subparsers import Subparsers
 
@@ -56,7 +57,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
     gates = parser.add_argument_group("budget: what breaks it is not written, and the exit code is 1")
     gates.add_argument(
-        "--max-drop", metavar="SHARE", type=_share, help="largest loss of validation NDCG@10, such as 1%%"
+        "--max-drop", metavar="SHARE", type=share, help="largest loss of validation NDCG@10, such as 1%%"
     )
     gates.add_argument("--max-size", metavar="SIZE", type=_size, help="largest bundle, such as 400KB or 2MB")
 
@@ -211,15 +212,6 @@ def _count(text: str) -> int:
     if not re.fullmatch(r"0*[1-9]\d{0,3}", text.strip()):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of at least 1")
     return int(text)
-
-
-def _share(text: str) -> float:
-    """1% or 0.01."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text.strip())
-    value = float(match[1]) / (100 if match[2] else 1) if match else 2.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a share such as 1% or 0.01")
-    return value
 
 
 def _size(text: str) -> int:

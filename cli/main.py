@@ -51,6 +51,7 @@ COMMANDS = (
     Command("compress", "turn a trained checkpoint into a small bundle", "compress", COMPRESS_MODULES),
     Command("train", "train a SASRec teacher on an interaction log", "compress", COMPRESS_MODULES),
     Command("bench", "measure bundles: ranking, latency, memory, size", "bench", BENCH_MODULES),
+    Command("report", "show a run of bench, or compare two and fail on a regression", "bench", BENCH_MODULES),
     Command("inspect", "show what a bundle holds and what compressing it cost"),
     Command("doctor", "show versions, extras and devices, for a bug report"),
 )
