@@ -18,6 +18,7 @@ from .ranking_metrics import (
     overlap,
     paired_bootstrap,
     per_user,
+    users_to_tell_apart,
 )
 
 Json = dict[str, Any]
@@ -49,8 +50,13 @@ def compare_rankings(
         )
     metrics: Json = {}
     for name in metric_names(cutoffs):
-        found = paired_bootstrap(per_user(ranking.ranks, name), per_user(reference.ranks, name), seed=seed)
-        metrics[name] = {"ratio": found.ratio.to_json(), "difference": found.difference.to_json()}
+        ours, theirs = per_user(ranking.ranks, name), per_user(reference.ranks, name)
+        found = paired_bootstrap(ours, theirs, seed=seed)
+        metrics[name] = {
+            "ratio": found.ratio.to_json(),
+            "difference": found.difference.to_json(),
+            "users_needed": users_to_tell_apart(ours, theirs),
+        }
     n_top = ranking.top_rows.shape[1]
     agreement = {f"overlap@{n_top}": overlap(ranking.top_rows, reference.top_rows)} if n_top else {}
     return {"metrics": metrics, "overlap": agreement}

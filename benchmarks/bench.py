@@ -25,6 +25,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.engine import Engine
 from ..runtime.errors import InputError
 from .accuracy import compare_rankings, describe_ranking
+from .beyond_accuracy import describe_lists, set_metrics
 from .evaluate import EngineScorer, Ranking, evaluate_ranks
 from .interactions import Interactions, map_items, read_interactions
 from .latency import Timing
@@ -34,6 +35,7 @@ from .operations import Workload, measure_latency, sample_histories
 from .popularity import PopularityScorer, item_counts
 from .progress import Track, untracked
 from .protocols import Split, leave_one_out, training_sequences
+from .segments import Segment, describe_segments, segments_of
 
 if TYPE_CHECKING:
     from ..runtime.engine import Device
@@ -91,7 +93,10 @@ def run_bench(config: BenchConfig, track: Track = untracked) -> dict[str, Any]:
 
     rankings: dict[str, Ranking] = {}
     splits: dict[str, Split] = {}
+    lists: dict[str, dict[str, float | None]] = {}
     popularity: Ranking | None = None
+    popular_lists: dict[str, float | None] = {}
+    segments: list[Segment] = []
     work: Workload | None = None
     for system in systems:
         engine = Engine.load(system.path, threads=threads, device=config.device, verify=False)
@@ -102,9 +107,11 @@ def run_bench(config: BenchConfig, track: Track = untracked) -> dict[str, Any]:
             rankings[system.name] = evaluate_ranks(
                 EngineScorer(engine), split, keep_repeats=config.keep_repeats, progress=advance
             )
+        counts = item_counts(training_sequences(mapped.sequences), engine.n_items)
+        lists[system.name] = describe_lists(rankings[system.name], counts)
         if popularity is None or work is None:
-            counts = item_counts(training_sequences(mapped.sequences), engine.n_items)
             popularity = evaluate_ranks(PopularityScorer(counts), split, keep_repeats=config.keep_repeats)
+            popular_lists, segments = describe_lists(popularity, counts), segments_of(split, counts)
             work = _workload(config, engine, split, mapped.sequences)
     assert popularity is not None  # there is at least one system
     assert work is not None
@@ -129,7 +136,7 @@ def run_bench(config: BenchConfig, track: Track = untracked) -> dict[str, Any]:
             described.append({**describe_system(system), "memory": memory})
             advance(1)
     for entry in described:
-        entry["accuracy"] = describe_ranking(rankings[entry["name"]], seed=config.seed)
+        entry["accuracy"] = _accuracy(rankings[entry["name"]], lists[entry["name"]], config.seed)
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,7 +160,10 @@ def run_bench(config: BenchConfig, track: Track = untracked) -> dict[str, Any]:
         },
         "reference": reference,
         "systems": described,
-        "popularity": describe_ranking(popularity, seed=config.seed),
+        "popularity": _accuracy(popularity, popular_lists, config.seed),
+        "segments": describe_segments(
+            segments, {**rankings, "popularity": popularity}, reference, seed=config.seed
+        ),
         "comparisons": {
             system.name: {
                 "reference": reference,
@@ -168,6 +178,10 @@ def run_bench(config: BenchConfig, track: Track = untracked) -> dict[str, Any]:
         "machine": describe_machine(),
         "seconds": time.perf_counter() - began,
     }
+
+
+def _accuracy(ranking: Ranking, lists: dict[str, float | None], seed: int) -> dict[str, Any]:
+    return {**describe_ranking(ranking, seed=seed), "sets": set_metrics(ranking.ranks), "lists": lists}
 
 
 def open_systems(config: BenchConfig) -> list[System]:

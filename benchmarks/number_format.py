@@ -91,7 +91,17 @@ def rate_text(value: Number) -> str:
     return f"{significant(value)}/s" if _known(value) else MISSING
 
 
+def bits_text(value: Number) -> str:
+    """Information.
+
+    >>> bits_text(11.237)
+    '11.2 bits'
+    """
+    return f"{significant(value)} bits" if _known(value) else MISSING
+
+
 FORMATS = {
+    "bits": bits_text,
     "bytes": bytes_text,
     "ms": ms_text,
     "metric": metric_text,

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from pocketrec.benchmarks.accuracy import compare_rankings, describe_ranking
+from pocketrec.benchmarks.beyond_accuracy import describe_lists, set_metrics
 from pocketrec.benchmarks.evaluate import Ranking
 from pocketrec.benchmarks.latency import Timing, compare, summarize
+from pocketrec.benchmarks.segments import Segment, describe_segments
 
 N_USERS, N_ITEMS = 2000, 12101
 SIZES = {"teacher": 3_571_204, "beauty": 421_332, "beauty-tiny": 236_410}
@@ -87,7 +89,12 @@ def build_results(
         },
         "reference": reference,
         "systems": [_system(name, rankings[name]) for name in names],
-        "popularity": describe_ranking(rankings["popularity"]),
+        "popularity": _accuracy(rankings["popularity"]),
+        "segments": describe_segments(
+            [Segment("history", "3 to 9 events", np.arange(N_USERS) % 3 == 0)],
+            {name: rankings[name] for name in (*names, "popularity")},
+            reference,
+        ),
         "comparisons": {
             name: {
                 "reference": reference,
@@ -136,6 +143,15 @@ def _ranking(name: str) -> Ranking:
     return Ranking(moved, lists.astype(np.int32), N_ITEMS, 0, 3.2)
 
 
+def _accuracy(ranking: Ranking) -> dict[str, Any]:
+    counts = np.arange(N_ITEMS)
+    return {
+        **describe_ranking(ranking),
+        "sets": set_metrics(ranking.ranks),
+        "lists": describe_lists(ranking, counts),
+    }
+
+
 def _system(name: str, ranking: Ranking) -> dict[str, Any]:
     parts = [{"name": part, "bytes": size} for part, size in PARTS[name].items()]
     parts.append({"name": "manifest", "bytes": SIZES[name] - sum(PARTS[name].values())})
@@ -176,7 +192,7 @@ def _system(name: str, ranking: Ranking) -> dict[str, Any]:
             "rerank": {"peak_bytes": peak[0], "added_bytes": peak[0] - 47_800_000},
             "recommend": {"peak_bytes": peak[1], "added_bytes": peak[1] - 47_800_000},
         },
-        "accuracy": describe_ranking(ranking),
+        "accuracy": _accuracy(ranking),
     }
 
 

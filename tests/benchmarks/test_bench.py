@@ -146,10 +146,20 @@ def test_the_results_are_json_and_match_the_documented_schema(results: dict[str,
 def _names(value: Any, below: str = "") -> set[str]:
     """Names of fields, but not those that are data: names of systems and metrics, and what manifests hold."""
     if isinstance(value, list):
-        return set().union(*(_names(child, below) for child in value))
+        entries_below = "" if below == "systems" else below  # by name in a segment, else a list
+        return set().union(*(_names(child, entries_below) for child in value))
     if not isinstance(value, dict) or below in FREE:
         return set()
-    keyed_by_data = below in ("comparisons", "metrics", "coverage", "overlap")
+    keyed_by_data = below in (
+        "comparisons",
+        "metrics",
+        "coverage",
+        "overlap",
+        "sets",
+        "lists",
+        "kept",
+        "systems",
+    )
     return set().union(
         set() if keyed_by_data else set(value),
         *(_names(child, "" if keyed_by_data else name) for name, child in value.items()),
