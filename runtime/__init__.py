@@ -5,7 +5,9 @@ from .engine import Engine
 from .errors import BundleError, InputError, StateError
 from .item_ids import ItemIds
 from .item_table import quantize_rows
-from .reranker import RankedItem, Reranker, User
+from .ranking import RankedItem
+from .reranker import Reranker
+from .user import User
 
 __all__ = [
     "Bundle",
