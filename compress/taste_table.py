@@ -13,9 +13,10 @@ The triples come from a randomized subspace iteration (Halko, Martinsson and Tro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..runtime.errors import InputError
@@ -55,12 +56,9 @@ def taste_vectors(
     per_user, per_item = np.bincount(users), np.bincount(items, minlength=n_items)
     values = 1.0 / np.sqrt(per_user[users] * per_item[items])
     by_item = np.argsort(items, kind="stable")
-
-    def times(x: Doubles) -> Doubles:  # A x: (N, S) -> (U, S)
-        return _sums(values, items, x, np.append(0, np.cumsum(per_user)))
-
-    def times_transposed(x: Doubles) -> Doubles:  # A' x: (U, S) -> (N, S)
-        return _sums(values[by_item], users[by_item], x, np.append(0, np.cumsum(per_item)))
+    shape = (len(chosen), n_items)
+    times = _product(values, users, items, shape)  # A x: (N, S) -> (U, S)
+    times_transposed = _product(values[by_item], items[by_item], users[by_item], shape[::-1])  # A' x
 
     width = min(width, n_items, len(chosen))
     sampled = min(width + OVERSAMPLING, n_items, len(chosen))
@@ -75,10 +73,12 @@ def taste_vectors(
     return (vectors / np.sqrt(np.square(vectors).sum(axis=1).mean())).astype(np.float32)
 
 
-def _sums(values: Doubles, columns: NDArray[np.int64], x: Doubles, indptr: NDArray[np.int64]) -> Doubles:
-    """Rows of a sparse matrix (values at columns, row r from indptr[r] on) times x: (rows, S)."""
-    product = np.empty((len(indptr) - 1, x.shape[1]))
-    for column in range(x.shape[1]):  # one column at a time: the products of all would not fit the cache
-        running = np.concatenate([[0.0], np.cumsum(values * x[columns, column])])
-        product[:, column] = running[indptr[1:]] - running[indptr[:-1]]
-    return product
+def _product(
+    values: Doubles, rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]
+) -> Callable[[Doubles], Doubles]:
+    """Multiplies by a sparse matrix: `values` at `rows` and `columns`, in ascending order of both."""
+    where = torch.from_numpy(np.stack([rows, columns]))
+    matrix = torch.sparse_coo_tensor(
+        where, torch.from_numpy(values), shape, is_coalesced=True, check_invariants=True
+    )
+    return lambda x: (matrix @ torch.from_numpy(np.ascontiguousarray(x))).numpy()

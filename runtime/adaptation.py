@@ -23,6 +23,8 @@ The manifest holds them as `adaptation`:
     weights     {source: one number an expert}
     calibrated  {source: [base, popularity]}, fitted alone: what the gate falls back to
     variances   of each expert's scores within a list: what the size of a weight's step is measured by
+    start       `model`, where it is missing: until the first feedback the ranking is the model's, exactly;
+                `mixture`: the prior's mixture ranks from the first event of the history on
 
 Without `adaptation` in the manifest: `base` and `user_vector`, and while nothing is learned the model exactly.
 """
@@ -41,6 +43,8 @@ OWN_EXPERTS = ("base", "popularity", "recent_fast", "recent_slow", "recent_last"
 TASTE_EXPERTS = ("taste_fast", "taste_slow", "taste_last", "taste_vector")
 SOURCES = ("catalogue", "popularity")
 """Where candidates come from: all items (also any list of which nothing is known), or drawn by popularity."""
+STARTS = ("model", "mixture")
+"""What ranks before the first feedback."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +59,8 @@ class AdaptationPrior:
     """float64 (2,) by source: of base and popularity."""
     variances: NDArray[np.float64]
     """float64 (K,)."""
+    start: str = "model"
+    """One of `STARTS`."""
 
     @property
     def has_taste(self) -> bool:
@@ -75,13 +81,18 @@ def read_prior(manifest: dict[str, Any], path: Any) -> AdaptationPrior | None:
         weights = {source: np.array(described["weights"][source], np.float64) for source in SOURCES}
         calibrated = {source: np.array(described["calibrated"][source], np.float64) for source in SOURCES}
         variances = np.array(described["variances"], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+        start = described.get("start", "model")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"{path}: the manifest's `adaptation` is not one that pocketrec writes ({error!r}); export the bundle again"
         ) from None
     if experts not in (OWN_EXPERTS, OWN_EXPERTS + TASTE_EXPERTS):
         raise BundleError(
             f"{path}: experts {', '.join(map(str, experts))}; this pocketrec knows {', '.join(OWN_EXPERTS + TASTE_EXPERTS)}; upgrade pocketrec"
+        )
+    if start not in STARTS:
+        raise BundleError(
+            f"{path}: adaptation starts as {start!r}, this pocketrec knows {', '.join(STARTS)}; upgrade pocketrec"
         )
     numbers = (*weights.values(), *calibrated.values(), variances)
     fits = all(values.shape == (len(experts),) for values in (*weights.values(), variances))
@@ -90,4 +101,4 @@ def read_prior(manifest: dict[str, Any], path: Any) -> AdaptationPrior | None:
         raise BundleError(
             f"{path}: the manifest's `adaptation` has numbers that do not fit its {len(experts)} experts; export the bundle again"
         )
-    return AdaptationPrior(experts, weights, calibrated, variances)
+    return AdaptationPrior(experts, weights, calibrated, variances, start)

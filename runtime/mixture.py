@@ -13,7 +13,8 @@ A choice c from a list with scores Z = E X' (C, K), q = softmax(Z w + log_weight
                    and the mixture goes on learning
 
 `log_weight` is not zero where an item of a sampled list stands for many; `offset` is what a server's scores added.
-A dismissal moves the user vectors only. An update that is not finite is not made.
+A dismissal moves the user vectors only. Before the first lesson the model ranks, exactly, unless the prior starts as a
+mixture (`AdaptationPrior.start`). An update that is not finite is not made.
 
 Without a prior: w = 2 / spread(h) for the base, 1/2 for the user vector, 0 for the others, no step of the weights, the gate's base is the
 model, and scores are reported in the model's own units.
@@ -67,7 +68,7 @@ class Mixture:
         self._prior_user = prior_user
         self.residuals = [ResidualUser.new(space.width) for space in self.spaces]
         self.n_events = 0
-        """Learned; 0 without a prior: the ranking is the model's, exactly."""
+        """Learned; with 0 the ranking is the model's, exactly, unless the prior says otherwise."""
         variances = np.ones(len(OWN_EXPERTS)) if prior is None else prior.variances
         self._delta = np.zeros(len(variances))
         self._information = np.diag(WEIGHT_PRIOR * variances)
@@ -95,7 +96,8 @@ class Mixture:
     def user_vectors(self, experts: Experts, source: str) -> tuple[Floats, ...]:
         """w X: what ranks, float32 (D,), one a space."""
         base = experts.of_space[0][0]
-        if self.n_events == 0 and (self.prior is None or experts.n_recent == 0):
+        starts_mixed = self.prior is not None and self.prior.start == "mixture" and experts.n_recent > 0
+        if self.n_events == 0 and not starts_mixed:
             return (base, *(np.zeros(space.width, np.float32) for space in self.spaces[1:]))
         weights = self._calibrated(source, experts) if self.gate_is_closed else self.weights(source, experts)
         if self.prior is None:

@@ -139,7 +139,8 @@ class TestPrior:
             hits[name] = 0
             for walk in walks(engine, 100, seed=7):
                 user = ranker.user()
-                user.observe(*(int(row) + 1 for row in walk[:-1]))
+                user.observe(*(int(row) + 1 for row in walk[:-2]))
+                user.feedback(int(walk[-2]) + 1)  # without, the model ranks alone
                 hits[name] += walk[-1] + 1 in [item.item_id for item in user.recommend(k=5)]
         assert hits["with"] > 1.3 * hits["without"]
 
@@ -188,7 +189,8 @@ class TestTaste:
             write_adapted(TINY, tmp_path / "x.pocket", described)
         write_adapted(TINY, tmp_path / "x.pocket", described, taste)
         user = Reranker.load(tmp_path / "x.pocket").user()
-        user.observe(1, 3, 5, 7, 9)  # ids are rows and one
+        user.observe(1, 3, 5, 7)  # ids are rows and one
+        user.feedback(9)
         assert np.mean([item.item_id % 2 for item in user.recommend(k=10)]) > 0.8
 
     def test_it_stays_at_home_where_it_does_not(self, engine: Engine) -> None:

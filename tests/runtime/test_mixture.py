@@ -37,6 +37,7 @@ def make_prior(weights: list[float], calibrated: tuple[float, float] = (1.0, 0.0
         dict.fromkeys(SOURCES, np.array(weights)),
         dict.fromkeys(SOURCES, np.array(calibrated)),
         np.ones(K),
+        start="mixture",
     )
 
 
@@ -47,6 +48,7 @@ def adaptation(**changes: Any) -> dict[str, Any]:
         "weights": {source: [0.8, 0.1, 0.5, 1.0, 1.5, 0.5] for source in SOURCES},
         "calibrated": {source: [1.0, 0.2] for source in SOURCES},
         "variances": [1.0] * K,
+        "start": "mixture",
     }
     return {**described, **changes}
 
@@ -90,6 +92,7 @@ class TestPrior:
             ({"calibrated": {source: [1.0] for source in SOURCES}}, "do not fit"),
             ({"variances": [0.0] * K}, "do not fit"),
             ({"variances": [-1.0] * K}, "do not fit"),
+            ({"start": "oracle"}, "starts as 'oracle'.*model, mixture; upgrade"),
         ],
     )
     def test_refused(self, changes: dict[str, Any], text: str) -> None:
@@ -292,6 +295,22 @@ class TestMixture:
 
 
 class TestInTheReranker:
+    @pytest.mark.parametrize("start", [None, "model"])
+    def test_until_the_first_feedback_the_ranking_is_the_models(
+        self, adapted: Callable[..., Path], range_bundle: Path, start: str | None
+    ) -> None:
+        described = adaptation(start=start)
+        if start is None:
+            del described["start"]
+        user, plain = Reranker.load(adapted(described)).user(), Reranker.load(range_bundle).user()
+        for one in (user, plain):
+            one.observe(7, 9, 11)
+        assert user.rerank(range(1, 51), k=50) == plain.rerank(range(1, 51), k=50)
+        assert user.recommend(k=20) == plain.recommend(k=20)
+        user.feedback(3)
+        plain.observe(3)
+        assert user.rerank(range(1, 51), k=50) != plain.rerank(range(1, 51), k=50)
+
     def test_with_a_prior_the_first_event_ranks_by_the_mixture(self, adapted: Callable[..., Path]) -> None:
         path = adapted(adaptation(weights={source: [0.0, 0.0, 0.0, 0.0, 1.0, 0.0] for source in SOURCES}))
         ranker = Reranker.load(path)
@@ -339,7 +358,8 @@ class TestTaste:
     def test_scores_are_the_sum_of_both_spaces(self, ranker: Reranker) -> None:
         assert ranker.taste_table is not None
         user = ranker.user()
-        user.observe(3, 9, 27)
+        user.observe(3, 9)
+        user.feedback(27)
         users = user._user_vectors("catalogue")
         items = ranker.engine.table.lookup(np.arange(50)) @ users[0]
         tastes = ranker.taste_table.lookup(np.arange(50)) @ users[1]
