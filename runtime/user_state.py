@@ -1,6 +1,6 @@
 """One user's state: one small file, checked before it is believed.
 
-Layout of a state file, version 1 (little endian)::
+Layout of a state file, version 2 (little endian)::
 
     0   8 bytes   magic  b"\\x93PKUSER\\n"
     8   uint32    format version
@@ -10,7 +10,7 @@ Layout of a state file, version 1 (little endian)::
 
 The JSON is an object: `history` and `dismissed`, lists of item ids, oldest first; `bundle`, the fingerprint of the bundle
 that the rest was learned with; `learned`, small arrays by name, each `{"dtype", "shape", "base64"}`; `counters`, integers
-by name.
+by name; `extra`, anything else by name: logs of what was shown, ids of events.
 
 Ids, not rows: history and dismissals go on with another bundle, whose items have other rows. Vectors mean something to
 the model they were learned with only, so the arrays are for the same bundle alone.
@@ -30,7 +30,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,15 +40,20 @@ from .errors import StateError
 from .item_ids import ItemId
 
 MAGIC = b"\x93PKUSER\n"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HISTORY_KEPT = 512
 """Events remembered: the history of any model so far, and what `exclude_seen` knows of."""
 DISMISSED_KEPT = 256
 ID_BYTES = 24 << 10
 """Text of all ids in a file; integers up to 10**9 need about 8 KB."""
+EXTRA_BYTES = 8 << 10
+"""Text of `extra` in a file."""
 MAX_FILE_BYTES = 1 << 20
 """A larger file is not read: no state of ours is."""
 _HEADER = struct.Struct("<8sII32s")
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
 _DTYPES = ("<f4", "<f8")
 
 
@@ -65,6 +70,9 @@ class UserState:
     learned: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """float32 or float64 arrays by name, all finite."""
     counters: Mapping[str, int] = field(default_factory=dict)
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """Anything else by name. A list is a log, oldest first: where the text exceeds `EXTRA_BYTES`, the longest lose their
+    oldest entries until it fits."""
 
 
 def write_state(path: str | os.PathLike[str], state: UserState) -> int:
@@ -91,7 +99,11 @@ def read_state(path: str | os.PathLike[str]) -> UserState:
 
 
 def to_bytes(state: UserState) -> bytes:
-    """The file's bytes; the ids are cut to the bounds of the format."""
+    """The file's bytes; ids and `extra` are cut to the bounds of the format.
+
+    Raises:
+        TypeError, ValueError: `extra` is no JSON, has a number that is none, or does not fit even without its lists.
+    """
     history = _newest(state.history, HISTORY_KEPT, ID_BYTES * 2 // 3)
     dismissed = _newest(state.dismissed, DISMISSED_KEPT, ID_BYTES // 3)
     content = {
@@ -100,10 +112,9 @@ def to_bytes(state: UserState) -> bytes:
         "bundle": state.bundle,
         "learned": {name: _described(values) for name, values in state.learned.items()},
         "counters": dict(state.counters),
+        "extra": _bounded(state.extra),
     }
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
-        "utf-8", "surrogatepass"
-    )
+    text = _json(content)
     return _HEADER.pack(MAGIC, FORMAT_VERSION, len(text), hashlib.sha256(text).digest()) + text
 
 
@@ -158,6 +169,7 @@ def _parsed(content: dict[str, Any]) -> UserState:
         bundle=str(content["bundle"]),
         learned=learned,
         counters=counters,
+        extra={str(name): value for name, value in content["extra"].items()},
     )
 
 
@@ -173,6 +185,34 @@ def _newest(ids: Sequence[ItemId], count: int, size_bytes: int) -> list[ItemId]:
     sizes = np.cumsum([len(str(value).encode("utf-8", "surrogatepass")) + 3 for value in reversed(kept)])
     n_fitting = int(np.searchsorted(sizes, size_bytes, side="right"))
     return kept[len(kept) - n_fitting :]
+
+
+def _bounded(extra: Mapping[str, Json]) -> dict[str, Json]:
+    """`extra`, its longest lists without their oldest entries, so that its text fits `EXTRA_BYTES`."""
+    kept = {name: _tail(value) if isinstance(value, list) else value for name, value in extra.items()}
+    while (size_bytes := len(_json(kept))) > EXTRA_BYTES:
+        sizes = {name: len(_json(value)) for name, value in kept.items() if isinstance(value, list) and value}
+        if not sizes:
+            raise ValueError(f"extra: {size_bytes} bytes without its lists, at most {EXTRA_BYTES} fit")
+        longest = max(sizes, key=sizes.__getitem__)
+        log = cast("list[Json]", kept[longest])
+        kept[longest] = log[len(log) // 16 + 1 :]
+    return kept
+
+
+def _tail(log: list[Json]) -> list[Json]:
+    """The newest entries whose text fits `EXTRA_BYTES`, so that a log of any length costs one pass over what is kept."""
+    size_bytes = 0
+    for n, entry in enumerate(reversed(log)):
+        size_bytes += len(_json(entry)) + 1
+        if size_bytes > EXTRA_BYTES:
+            return log[len(log) - n :]
+    return log
+
+
+def _json(value: Any) -> bytes:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _described(values: NDArray[Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pytest
 from pocketrec.runtime.errors import StateError
 from pocketrec.runtime.user_state import (
     DISMISSED_KEPT,
+    EXTRA_BYTES,
     HISTORY_KEPT,
     MAGIC,
     MAX_FILE_BYTES,
@@ -37,15 +38,23 @@ def example() -> UserState:
         bundle="abc",
         learned={"u": np.arange(3, dtype=np.float32), "h": np.eye(2)},
         counters={"events": 4},
+        extra={"shown": [["é", 0.5], None], "arm": {"epsilon": 1e-3, "on": True}},
     )
 
 
-def packed(text: bytes, version: int = 1) -> bytes:
+def packed(text: bytes, version: int = 2) -> bytes:
     return struct.pack("<8sII32s", MAGIC, version, len(text), hashlib.sha256(text).digest()) + text
 
 
 def content(**changes: object) -> bytes:
-    whole = {"history": [], "dismissed": [], "bundle": "", "learned": {}, "counters": {}, **changes}
+    whole = {
+        "history": [],
+        "dismissed": [],
+        "bundle": "",
+        "learned": {},
+        "counters": {},
+        "extra": {},
+    } | changes
     return packed(json.dumps(whole).encode())
 
 
@@ -55,6 +64,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     state = read_state(tmp_path / "state.bin")
     assert (state.history, state.dismissed, state.bundle) == ([7, "é", -(2**62), ""], ["x"], "abc")
     assert state.counters == {"events": 4}
+    assert state.extra == example().extra
     np.testing.assert_array_equal(state.learned["u"], np.arange(3, dtype=np.float32))
     assert (state.learned["u"].dtype, state.learned["h"].dtype) == (np.float32, np.float64)
 
@@ -66,7 +76,7 @@ def test_the_bytes_of_the_format() -> None:
     )
     text = (
         b'{"history":[1],"dismissed":["a"],"bundle":"f",'
-        b'"learned":{"u":{"dtype":"<f4","shape":[1],"base64":"AAAAAA=="}},"counters":{}}'
+        b'"learned":{"u":{"dtype":"<f4","shape":[1],"base64":"AAAAAA=="}},"counters":{},"extra":{}}'
     )
     assert raw == packed(text)
 
@@ -81,7 +91,7 @@ def test_the_newest_ids_are_kept() -> None:
 def test_a_file_is_small_whatever_the_ids(length: int) -> None:
     ids = [f"{n:04}".ljust(length, "é") for n in range(1000)]
     vectors = {name: np.ones(64, np.float32) for name in "abc"}
-    raw = to_bytes(UserState(history=ids, dismissed=ids, learned=vectors))
+    raw = to_bytes(UserState(history=ids, dismissed=ids, learned=vectors, extra={"shown": ids, "seen": ids}))
     assert len(raw) <= 40 << 10
     history = from_bytes(raw).history
     assert list(history) == ids[len(ids) - len(history) :]
@@ -112,8 +122,8 @@ def test_every_flipped_bit_is_noticed() -> None:
 
 def test_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "state.bin"
-    path.write_bytes(packed(b"{}", version=2))
-    with pytest.raises(StateError, match=r"state\.bin: state format 2, this pocketrec reads 1; upgrade"):
+    path.write_bytes(packed(b"{}", version=3))
+    with pytest.raises(StateError, match=r"state\.bin: state format 3, this pocketrec reads 2; upgrade"):
         read_state(path)
 
 
@@ -152,12 +162,39 @@ def test_a_large_file_is_not_even_read_to_its_end(tmp_path: Path) -> None:
         content(learned={"u": {"dtype": "<f4", "shape": [-1, -1], "base64": "AAAAAA=="}}),
         content(learned={"u": {"dtype": "<f4", "shape": [1], "base64": "?"}}),
         content(counters={"n": 1.5}),
+        content(extra=[1]),
     ],
 )
 def test_content_that_we_never_write_is_refused(raw: bytes) -> None:
     """With a good checksum: by somebody who made it so."""
     with pytest.raises(StateError, match="not a state that pocketrec writes"):
         from_bytes(raw)
+
+
+def test_logs_are_cut_at_their_older_end() -> None:
+    logs = {"long": list(range(10_000)), "short": ["a", "b"], "flag": True}
+    raw = to_bytes(UserState(extra=logs))
+    extra = from_bytes(raw).extra
+    assert len(json.dumps(extra, separators=(",", ":"))) in range(EXTRA_BYTES * 15 // 16, EXTRA_BYTES + 1)
+    kept = extra["long"]
+    assert isinstance(kept, list)
+    assert kept == logs["long"][-len(kept) :]
+    assert (extra["short"], extra["flag"]) == (["a", "b"], True)
+    assert len(logs["long"]) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("extra", "error"),
+    [
+        ({"note": "a" * EXTRA_BYTES}, ValueError),
+        ({"log": ["a"], "deep": {"log": ["a"] * EXTRA_BYTES}}, ValueError),
+        ({"number": float("nan")}, ValueError),
+        ({"set": {1}}, TypeError),
+    ],
+)
+def test_an_extra_that_cannot_be_kept_is_refused(extra: dict, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        to_bytes(UserState(extra=extra))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
