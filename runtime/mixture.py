@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .adaptation import OWN_EXPERTS, AdaptationPrior
+from .choice_step import choice_step, softmax
 from .item_space import ItemSpace
 from .residual_user import ResidualUser
 
@@ -95,18 +96,23 @@ class Mixture:
 
     def user_vectors(self, experts: Experts, source: str) -> tuple[Floats, ...]:
         """w X: what ranks, float32 (D,), one a space."""
-        base = experts.of_space[0][0]
-        starts_mixed = self.prior is not None and self.prior.start == "mixture" and experts.n_recent > 0
-        if self.n_events == 0 and not starts_mixed:
+        weights = self.ranking_weights(experts, source)
+        if weights is None:
+            base = experts.of_space[0][0]
             return (base, *(np.zeros(space.width, np.float32) for space in self.spaces[1:]))
-        weights = self._calibrated(source, experts) if self.gate_is_closed else self.weights(source, experts)
-        if self.prior is None:
-            weights = weights / (weights[0] or 1.0)
         weights32 = weights.astype(np.float32)
         n_own = len(OWN_EXPERTS)
         if len(self.spaces) == 1:
             return (weights32 @ experts.of_space[0],)
         return (weights32[:n_own] @ experts.of_space[0], weights32[n_own:] @ experts.of_space[1])
+
+    def ranking_weights(self, experts: Experts, source: str) -> NDArray[np.float64] | None:
+        """What the experts count in a ranking at this moment, float64 (K,); None while the model ranks alone."""
+        starts_mixed = self.prior is not None and self.prior.start == "mixture" and experts.n_recent > 0
+        if self.n_events == 0 and not starts_mixed:
+            return None
+        weights = self._calibrated(source, experts) if self.gate_is_closed else self.weights(source, experts)
+        return weights / (weights[0] or 1.0) if self.prior is None else weights
 
     def weights(self, source: str, experts: Experts) -> NDArray[np.float64]:
         """w, float64 (K,)."""
@@ -135,6 +141,7 @@ class Mixture:
         item: int,
         *,
         chosen: bool,
+        weight: float = 1.0,
     ) -> None:
         """One choice, or dismissal, from one list.
 
@@ -143,20 +150,23 @@ class Mixture:
             items: the list's vectors in each space, float32 (C, D).
             added: float32 (C,), log_weight + offset.
             item: which of the C.
+            weight: what the event counts, beside a click of 1.
         """
         products = [vectors @ block.T for vectors, block in zip(items, experts.of_space, strict=True)]
         features = np.concatenate(products, axis=1, dtype=np.float64)  # (C, K)
-        q = _softmax(features @ self.weights(source, experts) + added)
+        q = softmax(features @ self.weights(source, experts) + added)
         if not math.isfinite(float(q[item])):  # then none of them is
             return
         if chosen:
-            p = _softmax(features @ self._calibrated(source, experts) + added)
+            p = softmax(features @ self._calibrated(source, experts) + added)
             self._judge(float(q[item]), float(p[item]))
             if self.prior is not None:
-                self._step(features, q, item)
+                self._delta, self._information = choice_step(
+                    self._delta, self._information, features, q, item, weight
+                )
         q32 = q.astype(np.float32)
         for space, residual, vectors in zip(self.spaces, self.residuals, items, strict=True):
-            residual.learn_(vectors, q32, item, radius=space.radius, chosen=chosen)
+            residual.learn_(vectors, q32, item, radius=space.radius, chosen=chosen, weight=weight)
         self.n_events += 1
 
     def learned(self) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
@@ -200,17 +210,3 @@ class Mixture:
         difference = math.log(max(q, 1e-30)) - math.log(max(p, 1e-30))
         bounded = min(max(difference, -_LARGEST_DIFFERENCE), _LARGEST_DIFFERENCE)
         self._advantage = GATE_DECAY * self._advantage + bounded
-
-    def _step(self, features: NDArray[np.float64], q: NDArray[np.float64], item: int) -> None:
-        mean = q @ features
-        information = (features.T * q) @ features
-        information -= mean[:, None] * mean
-        information += self._information
-        delta = self._delta + np.linalg.solve(information, features[item] - mean)
-        if math.isfinite(float(delta.sum())):
-            self._delta, self._information = delta, information
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    q = np.exp(logits - logits.max())
-    return q / q.sum()

@@ -50,7 +50,14 @@ class ResidualUser:
         return cls(np.zeros(width, np.float32), np.full(width, FIRST_GRADIENT_SQUARED, np.float32))
 
     def learn_(
-        self, items: NDArray[np.float32], q: NDArray[np.float32], item: int, *, radius: float, chosen: bool
+        self,
+        items: NDArray[np.float32],
+        q: NDArray[np.float32],
+        item: int,
+        *,
+        radius: float,
+        chosen: bool,
+        weight: float = 1.0,
     ) -> None:
         """One event on one list.
 
@@ -60,8 +67,9 @@ class ResidualUser:
             item: which of the C was chosen, or dismissed.
             radius: of the space.
             chosen: False for a dismissal.
+            weight: what the event counts: its gradient is so many times as long.
         """
-        step = 1.0 / radius
+        step = weight / radius
         if not chosen:
             step *= -float(q[item]) / max(1.0 - float(q[item]), 1.0 / _LARGEST_ODDS)
         gradient = (items[item] - q @ items) * np.float32(step)
