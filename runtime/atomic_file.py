@@ -45,7 +45,7 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[Bytes], *, o
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
     return size_bytes
 
 
@@ -56,7 +56,7 @@ def _umask() -> int:
     return mask
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):  # Windows cannot open a folder; the rename is still atomic there
         descriptor = os.open(folder, os.O_RDONLY)
         try:

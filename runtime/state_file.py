@@ -1,0 +1,172 @@
+"""Where one user's state lives: a file that several processes may share.
+
+    place = StateFile("state.bin")
+    state = place.load()          # None where there is no such file yet
+    place.save(state)
+
+`SavedState` is what `Reranker.user` needs of such a place; `user_store` has another one. What holds of both:
+
+- A save is atomic, and one at a time: a lock file beside the state is held while it runs, and removed after.
+- Whoever saves after somebody else did since `load` overwrites nothing: both sides' changes are merged (`state_merge`).
+- A state that was erased since it was read stays erased: saving it is a `StateError`.
+- With a `Cipher`, whatever reaches the disk is encrypted. What cannot be decrypted is a `StateError`.
+- Erasing removes the state and what a crash may have left of it. Nothing is ever sent anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import glob
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from .atomic_file import flush_folder, write_atomically
+from .errors import StateError
+from .file_lock import exclusive
+from .state_merge import merge
+from .user_state import MAX_FILE_BYTES, UserState, from_bytes, to_bytes
+
+
+class Cipher(NamedTuple):
+    """How states are encrypted, for instance by `cryptography.fernet.Fernet(key)`: `Cipher(box.encrypt, box.decrypt)`.
+
+    `decrypt` must raise an exception, of any type, for what was not encrypted with its key, or was changed since.
+    """
+
+    encrypt: Callable[[bytes], bytes]
+    decrypt: Callable[[bytes], bytes]
+
+
+class SavedState(Protocol):
+    """A place that holds one user's state."""
+
+    def load(self) -> UserState | None:
+        """The state; None where there is none yet. Raises `StateError` where it cannot be trusted."""
+        ...
+
+    def save(self, state: UserState) -> int:
+        """Write the state over what `load` read or the last `save` wrote, merged with what others wrote meanwhile.
+
+        Returns its size in bytes.
+        """
+        ...
+
+    def erase(self) -> None:
+        """Remove it; nothing happens where there is none."""
+        ...
+
+
+class StateFile:
+    """A `SavedState` in a file of its own."""
+
+    def __init__(self, path: str | os.PathLike[str], cipher: Cipher | None = None) -> None:
+        self.path = Path(path)
+        self._cipher = cipher
+        self._base: UserState | None = None
+        """What the last `load` or `save` of this object had in hand; None while the file has nothing of ours."""
+        self._digest = b""  # of the file as it was then
+        self._is_tidy = False
+
+    def load(self) -> UserState | None:
+        """Read the state; None where there is no such file.
+
+        Raises:
+            StateError: the file is truncated, edited, of another version, no state at all, or cannot be decrypted.
+            OSError: it cannot be read.
+        """
+        raw = self._read()
+        if raw is None:
+            self._base, self._digest = None, b""
+            return None
+        self._base, self._digest = from_bytes(raw, os.fspath(self.path)), hashlib.sha256(raw).digest()
+        return self._base
+
+    def save(self, state: UserState) -> int:
+        """Write the state, atomically; returns the file's size in bytes.
+
+        Where the file changed since `load` or the last `save`, both sides' changes are merged; the merged state is what
+        the next `load` reads.
+
+        Raises:
+            StateError: the file was erased since, or what it holds now cannot be trusted; nothing is written. Or another
+                process holds its lock.
+            OSError: the folder is missing or cannot be written, or the disk is full; the old file is untouched.
+        """
+        with self._locked():
+            self._remove_leftovers(once=True)
+            raw = self._read()
+            if raw is None and self._base is not None:
+                raise StateError(
+                    f"{self.path}: erased since it was read; nothing was written, start the user anew"
+                )
+            own = written = to_bytes(state)
+            if raw is not None and hashlib.sha256(raw).digest() != self._digest:
+                theirs = from_bytes(raw, os.fspath(self.path))
+                written = to_bytes(merge(self._base or UserState(), state, theirs))
+            size_bytes = write_atomically(self.path, [encrypted(written, self._cipher)])
+            self._base, self._digest = detached(state), hashlib.sha256(own).digest()
+        return size_bytes
+
+    def erase(self) -> None:
+        """Remove the file, and what a crash left of it."""
+        if not self.path.parent.is_dir():
+            return
+        with self._locked():
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            self._remove_leftovers(once=False)
+            flush_folder(self.path.parent)
+        self._base, self._digest = None, b""
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        return exclusive(os.fspath(self.path.with_name(f".{self.path.name}.lock")))
+
+    def _read(self) -> bytes | None:
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(MAX_FILE_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        return decrypted(raw, self._cipher, os.fspath(self.path))
+
+    def _remove_leftovers(self, *, once: bool) -> None:
+        """Temporary files of writers that were killed; to be called with the lock held, since then no writer is alive."""
+        if once and self._is_tidy:
+            return
+        self._is_tidy = True
+        for name in glob.glob(f".{glob.escape(self.path.name)}.*.tmp", root_dir=self.path.parent):
+            with contextlib.suppress(OSError):
+                (self.path.parent / name).unlink()
+
+
+def detached(state: UserState) -> UserState:
+    """A copy that shares nothing with the user it came from."""
+    return UserState(
+        history=list(state.history),
+        dismissed=list(state.dismissed),
+        bundle=state.bundle,
+        learned={name: values.copy() for name, values in state.learned.items()},
+        counters=dict(state.counters),
+        extra=copy.deepcopy(state.extra),
+    )
+
+
+def encrypted(raw: bytes, cipher: Cipher | None) -> bytes:
+    """What goes to the disk."""
+    return raw if cipher is None else bytes(cipher.encrypt(raw))
+
+
+def decrypted(raw: bytes, cipher: Cipher | None, name: str) -> bytes:
+    """The inverse of `encrypted`; raises `StateError` where `decrypt` refuses."""
+    if cipher is None:
+        return raw
+    try:
+        return bytes(cipher.decrypt(raw))
+    except Exception as error:  # the app's own function: any type
+        raise StateError(
+            f"{name}: cannot be decrypted ({type(error).__name__}{f': {error}' if str(error) else ''}); give the key it was saved with, or delete it to start the user anew"
+        ) from error
