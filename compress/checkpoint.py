@@ -18,10 +18,13 @@ from torch import Tensor
 
 from ..runtime.errors import InputError
 from .inert_unpickler import Inert, Name, StoredTensor
+from .pickled_arrays import pickled_tensors
 from .torch_file import Materialize, is_torch_file, open_torch_file
 
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "module")
 """Where trainers keep the weights: RecBole and Lightning `state_dict`, most loops the others."""
+OTHER_PARAMETER = "other_parameter"
+"""Where RecBole keeps what a model has beside its state dict: LightGCN's averaged vectors, the matrix of EASE."""
 SETTINGS_KEYS = ("config", "hyper_parameters", "args", "hparams", "settings")
 MAX_SAFETENSORS_HEADER = 100_000_000
 """Bytes: the limit of the safetensors format itself."""
@@ -41,7 +44,7 @@ class Checkpoint:
     size_bytes: int
     """Of the file, with optimizer state and whatever else is in it."""
     tensors: dict[str, Tensor]
-    """The model's state dict, on the CPU, in the types of the file."""
+    """The model's state dict, on the CPU, in the types of the file; RecBole's others are `other_parameter.NAME`."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Numbers, strings, lists and dicts only; empty where the file says nothing."""
     metadata: dict[str, str] = field(default_factory=dict)
@@ -51,10 +54,11 @@ class Checkpoint:
 
     @property
     def weights_bytes(self) -> int:
-        """Bytes of the model's tensors as the file stores them, each storage range counted once."""
+        """Bytes of the state dict as the file stores it, each storage range counted once."""
         distinct = {
             (t.untyped_storage().data_ptr(), t.storage_offset(), t.shape): t.nbytes
-            for t in self.tensors.values()
+            for name, t in self.tensors.items()
+            if not name.startswith(f"{OTHER_PARAMETER}.")
         }
         return sum(distinct.values())
 
@@ -105,6 +109,7 @@ def _from_torch(path: Path, common: dict[str, Any]) -> Checkpoint:
         settings: dict[str, Any] = {}
         extra: tuple[str, ...] = ()
         if where is not None:
+            tensors |= _other_tensors(path, root.get(OTHER_PARAMETER), materialize)
             extra = tuple(_label(key) for key in root if key != where)
             settings = next((s for key in SETTINGS_KEYS if (s := _settings(root.get(key)))), {})
     return Checkpoint(tensors=tensors, settings=settings, extra=extra, **common)
@@ -154,6 +159,18 @@ def _tensors(path: Path, weights: Mapping[str, Any], materialize: Materialize) -
     if not tensors:
         raise InputError(f"{path}: no tensors in it; expected a state dict")
     return _without_prefix(tensors, "module.")  # nn.DataParallel's
+
+
+def _other_tensors(path: Path, other: Any, materialize: Materialize) -> dict[str, Tensor]:
+    """What `other_parameter` has of tensors, arrays and sparse matrices; the rest is not read."""
+    tensors: dict[str, Tensor] = {}
+    for key, value in other.items() if isinstance(other, dict) else ():
+        name = _name(path, f"{OTHER_PARAMETER}.{key}" if isinstance(key, str) else key)
+        if isinstance(value, StoredTensor):
+            tensors[name] = materialize(name, value)
+        else:
+            tensors |= pickled_tensors(name, value)
+    return tensors
 
 
 def _name(path: Path, key: Any) -> str:

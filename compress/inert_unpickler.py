@@ -82,10 +82,12 @@ class StoredTensor:
     stride: tuple[int, ...]
 
 
-def unpickle(source: bytes | BinaryIO, storages: dict[str, Storage] | None = None) -> Any:
+def unpickle(
+    source: bytes | BinaryIO, storages: dict[str, Storage] | None = None, *, max_bytes: int | None = None
+) -> Any:
     """The value of the pickle at the current position of `source`, which is left just behind it.
 
-    `storages` is filled with those that the pickle refers to, by their keys.
+    `storages` is filled with those that the pickle refers to, by their keys. `max_bytes` is `MAX_BYTES` where it is None.
 
     Example:
         >>> import os, pickle
@@ -97,14 +99,15 @@ def unpickle(source: bytes | BinaryIO, storages: dict[str, Storage] | None = Non
     """
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     start = stream.tell()
-    window = io.BytesIO(stream.read(MAX_BYTES + 1))
+    limit = MAX_BYTES if max_bytes is None else max_bytes
+    window = io.BytesIO(stream.read(limit + 1))
     try:
         value = _run(window, {} if storages is None else storages)
     except MalformedPickleError:
         raise
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, MemoryError) as error:
-        if window.tell() > MAX_BYTES:
-            raise MalformedPickleError(f"the pickle is longer than {MAX_BYTES >> 20} MB") from error
+        if window.tell() > limit:
+            raise MalformedPickleError(f"the pickle is longer than {limit >> 20} MB") from error
         message = " ".join(str(error).split())[:120]
         raise MalformedPickleError(f"the pickle is damaged ({type(error).__name__}: {message})") from error
     stream.seek(start + window.tell())

@@ -23,8 +23,11 @@ import torch
 from torch import Tensor
 
 from ..runtime.errors import InputError
-from .inert_unpickler import MAX_BYTES, MAX_ELEMENTS, MalformedPickleError, Storage, StoredTensor, unpickle
+from .inert_unpickler import MAX_ELEMENTS, MalformedPickleError, Storage, StoredTensor, unpickle
 
+MAX_ZIPPED_PICKLE = 1 << 30
+"""Bytes: RecBole pickles the matrix of EASE into it, 4 bytes a pair of items. A record lies within its file, so nobody
+can claim more than there is."""
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The integer 0x1950A86A20F9469CFC6C, pickled; two bytes (or eleven, in protocol 4) come before it."""
@@ -104,7 +107,7 @@ def _open_zip(path: Path, file: BinaryIO) -> Generator[tuple[Any, Materialize], 
 
         if root + "byteorder" in archive.namelist() and record("byteorder", 16, "the file") != b"little":
             raise InputError(f"{path}: saved on a big-endian machine; save it on a little-endian one")
-        value = unpickle(record("data.pkl", MAX_BYTES, "the file"))
+        value = unpickle(record("data.pkl", MAX_ZIPPED_PICKLE, "the file"), max_bytes=MAX_ZIPPED_PICKLE)
 
         def read(name: str, storage: Storage, n_bytes: int) -> bytes:
             raw = record(f"data/{storage.key}", file_bytes, name)
