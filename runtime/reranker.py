@@ -34,10 +34,12 @@ from .errors import BundleError, InputError
 from .item_space import ItemSpace
 from .item_table import ItemTable
 from .recency import Recency
+from .state_file import Cipher, SavedState, StateFile
+from .state_transfer import warm_started
 from .taste_space import TasteScorer, read_taste_table
 from .top_k import top_k
 from .user import User
-from .user_state import UserState, read_state
+from .user_state import UserState
 
 
 class Reranker:
@@ -88,16 +90,49 @@ class Reranker:
         """
         return cls(Engine.load(path, threads=threads, device=device), threads=threads, candidates=candidates)
 
-    def user(self, state_path: str | os.PathLike[str] | None = None) -> User:
-        """One user: who goes on where `state_path` stopped, or a new one where there is no such file yet.
+    def user(
+        self,
+        state: str | os.PathLike[str] | SavedState | None = None,
+        *,
+        cipher: Cipher | None = None,
+        warm_start: User | UserState | None = None,
+    ) -> User:
+        """One user: who goes on where the saved state stopped, or a new one where there is none yet.
+
+        Args:
+            state: a path, or another place that holds a state (`UserStore.user`).
+            cipher: how the file at that path is encrypted.
+            warm_start: whom a new user resembles at first (`state_transfer`): another user, of this bundle or of another,
+                or such a user's state. Of no matter where there is a saved state.
 
         Raises:
-            StateError: the file is truncated, edited, of a newer version, or no state at all.
+            StateError: the state is truncated, edited, of another version, no state at all, or cannot be decrypted.
+            InputError: a cipher for a place that is no path.
         """
-        state = UserState()
-        if state_path is not None and os.path.lexists(state_path):
-            state = read_state(state_path)
-        return User(self, state, state_path)
+        place = StateFile(state, cipher) if isinstance(state, str | os.PathLike) else state
+        if cipher is not None and not isinstance(place, StateFile):
+            raise InputError("cipher: it belongs to a path; give it to the store that the state is in")
+        saved = None if place is None else place.load()
+        if saved is None:
+            saved = UserState() if warm_start is None else warm_started(self, warm_start)
+        return User(self, saved, place, cipher)
+
+    @property
+    def spaces(self) -> tuple[ItemSpace, ...]:
+        """What users learn in: the model's own space and, where the bundle has one, the taste space."""
+        if self._spaces is None:
+            with self._spaces_lock:
+                if self._spaces is None:
+                    spaces = tuple(ItemSpace.of(table) for table in self.tables)
+                    self._recency = tuple(Recency(space) for space in spaces)
+                    self._spaces = spaces
+        return self._spaces
+
+    def recent_means(self, recent: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """`Recency.means` of the last events' vectors in each space, float32 (n, D)."""
+        if self.prior is None or len(recent[0]) == 0:  # nobody asks, or there is nothing to say
+            return [np.zeros((3, space.width), np.float32) for space in self.spaces]
+        return [recency.means(vectors) for recency, vectors in zip(self._recency, recent, strict=True)]
 
     @property
     def spaces(self) -> tuple[ItemSpace, ...]:

@@ -111,6 +111,14 @@ class StateFile:
             self._base, self._digest = detached(state), hashlib.sha256(own).digest()
         return size_bytes
 
+    def overwrite(self, state: UserState) -> int:
+        """Write the state whatever the file holds; returns the file's size in bytes."""
+        written = to_bytes(state)
+        with self._locked():
+            size_bytes = write_atomically(self.path, [encrypted(written, self._cipher)])
+            self._base, self._digest = detached(state), hashlib.sha256(written).digest()
+        return size_bytes
+
     def erase(self) -> None:
         """Remove the file, and what a crash left of it."""
         if not self.path.parent.is_dir():

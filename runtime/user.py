@@ -21,7 +21,9 @@ from .mixture import Experts, Mixture
 from .ranking import RankedItem
 from .recency import RECENT
 from .shown_list import LIST_SIZE, LISTS_KEPT, ShownList, contrast
-from .user_state import DISMISSED_KEPT, HISTORY_KEPT, UserState, write_state
+from .state_export import exported
+from .state_file import Cipher, SavedState, StateFile, detached
+from .user_state import DISMISSED_KEPT, HISTORY_KEPT, UserState
 
 if TYPE_CHECKING:
     from .reranker import Reranker
@@ -30,11 +32,24 @@ if TYPE_CHECKING:
 class User:
     """One person on this device; made by `Reranker.user`. Calls from several threads take turns."""
 
-    def __init__(self, ranker: Reranker, state: UserState, state_path: str | os.PathLike[str] | None = None):
+    def __init__(
+        self,
+        ranker: Reranker,
+        state: UserState,
+        place: SavedState | None = None,
+        cipher: Cipher | None = None,
+    ):
         self._ranker = ranker
         self._engine = ranker.engine
-        self._path = None if state_path is None else Path(state_path)
+        self._place = place
+        self._cipher = cipher
         self._lock = threading.RLock()
+        self._saving = threading.Lock()
+        self._begin(state)
+
+    def _begin(self, state: UserState) -> None:
+        """Forget everything but `state`."""
+        ranker = self._ranker
         self._history: deque[ItemId] = deque(state.history, maxlen=HISTORY_KEPT)
         self._rows: deque[int] = deque(
             (int(row) for row in item_rows(self._engine.item_ids, state.history) if row >= 0),
@@ -145,18 +160,51 @@ class User:
                     del self._dismissed[next(iter(self._dismissed))]
 
     def save(self, path: str | os.PathLike[str] | None = None) -> int:
-        """Write the state, atomically; returns its size in bytes. Without `path`, to the file given to `Reranker.user`.
+        """Write the state, atomically; returns its size in bytes. Without `path`, to the place given to `Reranker.user`.
+
+        There, what another process saved since is kept: both sides' changes are merged (`state_file`), and this user knows
+        of the other's with the next `Reranker.user`. With another `path` a copy is written, over whatever it holds.
 
         Raises:
             InputError: no path here, and none then.
+            StateError: the state was erased or damaged since it was read; nothing is written.
             OSError: the folder is missing or cannot be written, or the disk is full; the old file is untouched.
         """
-        target = self._path if path is None else path
-        if target is None:
+        place = self._place
+        if path is not None and not (isinstance(place, StateFile) and place.path == Path(path)):
+            return StateFile(path, self._cipher).overwrite(self.state)
+        if place is None:
             raise InputError("save: no path; give one here, or to Reranker.user(state_path)")
+        with self._saving:  # another thread may rank and learn meanwhile
+            return place.save(self.state)
+
+    @property
+    def ranker(self) -> Reranker:
+        """Whose user this is."""
+        return self._ranker
+
+    @property
+    def state(self) -> UserState:
+        """What `save` would write, at this moment: a copy."""
         with self._lock:
-            state = self._state()
-        return write_state(target, state)
+            return detached(self._state())
+
+    def export(self) -> dict[str, Any]:
+        """All that is known of the user, as plain JSON: what `save` would write, with vectors as lists of numbers."""
+        return exported(self.state)
+
+    def erase(self) -> None:
+        """Forget the user: the saved state is removed and the memory cleared; the user goes on as a new one.
+
+        Copies that the app made by `save(path)` or `export` are the app's.
+
+        Raises:
+            OSError: the file cannot be removed; then the memory is not cleared either.
+        """
+        with self._saving, self._lock:
+            if self._place is not None:
+                self._place.erase()
+            self._begin(UserState())
 
     def _state(self) -> UserState:
         arrays, counters = self._mixture.learned()
