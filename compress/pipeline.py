@@ -1,4 +1,4 @@
-"""The road: prune -> distill -> table -> encoder, each step measured, the whole gated, the result published.
+"""The road: prune -> distill -> table -> encoder -> adaptation, each step measured, the whole gated, the result published.
 
 Follow one model through `compress_model`. Nothing carries its final name before it is complete, verified and within
 its budget: drafts live in a hidden folder beside the output and disappear with it, whatever happens.
@@ -28,7 +28,9 @@ from ..benchmarks.protocols import leave_one_out, training_sequences
 from ..benchmarks.ranking_metrics import per_user
 from ..export.bundle_writer import publish
 from ..export.encoder_int8 import EncoderForm
+from ..runtime.engine import Engine
 from ..runtime.errors import GateError, InputError
+from .adapt import MANIFEST_BYTES, Adaptation, AdaptationConfig, adapt, write_adapted
 from .distill import distill
 from .item_bias import fold_item_bias
 from .layouts import Teacher
@@ -120,9 +122,18 @@ def compress_model(
         after = steps[-1].after if steps else before
         _check_budget(budget, before, after)
 
-        theirs = meter.rank(original, test, "test teacher", n_top=10)
         bits = recipe.table.bits if recipe.table else None
         draft = meter.export("draft", model, bits=bits, form=form, manifest={})
+        adaptation = None
+        if recipe.adaptation is not None:
+            known = [sequences[user][:-1] for user in validation.users]
+            adaptation, step = _adapt(
+                draft, known, recipe.adaptation, budget, after, seed=recipe.seed, keep_repeats=keep_repeats
+            )
+            steps.append(step)
+            say(step)
+
+        theirs = meter.rank(original, test, "test teacher", n_top=10)
         ours = meter.rank(draft, test, "test bundle", n_top=10)
         popular = evaluate_ranks(PopularityScorer(counts), test, keep_repeats=keep_repeats, n_top=0)
         metrics = _metrics(ours, theirs, popular, recipe.seed)
@@ -134,6 +145,9 @@ def compress_model(
             "provenance": source["provenance"],
         }
         final = meter.export("final", model, bits=bits, form=form, manifest=_rounded(manifest))
+        if adaptation is not None:
+            unadapted, final = final, final.with_name("adapted.pocket")
+            write_adapted(unadapted, final, adaptation.described, adaptation.taste, overwrite=True)
         size_bytes = final.stat().st_size
         if budget.max_size_bytes is not None and size_bytes > budget.max_size_bytes:
             raise GateError(
@@ -217,6 +231,37 @@ def _run_steps(
                 form = "int8"
         report("encoder", {**detail, "form": form}, began, bits)
     return model, form, steps
+
+
+def _adapt(
+    draft: Path,
+    known: Sequence[NDArray[np.int64]],
+    config: AdaptationConfig,
+    budget: Budget,
+    before: Measure,
+    *,
+    seed: int,
+    keep_repeats: bool,
+) -> tuple[Adaptation | None, StepReport]:
+    """Fit what the bundle learns with; the ranking without feedback, and its figure, stay."""
+    began, adaptation, after = time.perf_counter(), None, before
+    draft_bytes, room = draft.stat().st_size, None
+    if budget.max_size_bytes is not None:
+        room = budget.max_size_bytes - draft_bytes - MANIFEST_BYTES
+    if room is not None and room < 0:
+        detail: dict[str, Any] = {"skipped": "no room for it within --max-size"}
+    else:
+        engine = Engine.load(draft, verify=False)
+        adaptation = adapt(engine, known, config, seed=seed, keep_repeats=keep_repeats, room_bytes=room)
+        detail = {"skipped": "no expert pays on the validation events, or they are too few"}
+    if adaptation is not None:
+        detail = adaptation.detail()
+        adapted_bytes = write_adapted(
+            draft, draft.with_name("adapted.pocket"), adaptation.described, adaptation.taste
+        )
+        after = dataclasses.replace(before, size_bytes=before.size_bytes + adapted_bytes - draft_bytes)
+    seconds = time.perf_counter() - began
+    return adaptation, StepReport(name="adapt", before=before, after=after, detail=detail, seconds=seconds)
 
 
 def fit_recipe(recipe: Recipe, model: SequenceModel, *, keep_repeats: bool) -> Recipe:

@@ -10,6 +10,8 @@ A recipe is named, or read from TOML:
     bits = 4
     [encoder]
     bits = 8
+    [adaptation]
+    taste_width = 32
 
 A section that is missing is a step that is skipped; a key that is missing has its default; an unknown one is an error.
 The resolved recipe goes into the bundle's manifest.
@@ -27,6 +29,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..runtime.errors import InputError
 from ..runtime.item_table import ROW_BITS
+from .adapt import AdaptationConfig
 from .distill import DistillConfig
 from .prune import PruneConfig
 
@@ -73,6 +76,7 @@ class Recipe:
     distill: DistillConfig | None = None
     table: TableConfig | None = None
     encoder: EncoderConfig | None = None
+    adaptation: AdaptationConfig | None = None
     seed: int = 0
     """Of everything random in compression; the same seed on the same machine gives the same weights."""
 
@@ -92,11 +96,14 @@ RECIPES: dict[str, Recipe] = {
         distill=DistillConfig(),
         table=TableConfig(bits=3),
         encoder=EncoderConfig(),
+        adaptation=AdaptationConfig(),
     ),
-    "lossless": Recipe(name="lossless", table=TableConfig(bits=4), encoder=EncoderConfig()),
+    "lossless": Recipe(
+        name="lossless", table=TableConfig(bits=4), encoder=EncoderConfig(), adaptation=AdaptationConfig()
+    ),
     "int8": Recipe(name="int8", table=TableConfig(bits=8), encoder=EncoderConfig()),
 }
-"""`balanced`, the default: small, fast and as good. `lossless`: rounding only, done in seconds. `int8`: what every
+"""`balanced`, the default: small, fast and as good. `lossless`: rounding only, done in a minute. `int8`: what every
 other tool calls quantization, for comparison."""
 
 _SECTIONS: dict[str, type[Any]] = {
@@ -104,6 +111,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "distill": DistillConfig,
     "table": TableConfig,
     "encoder": EncoderConfig,
+    "adaptation": AdaptationConfig,
 }
 
 

@@ -47,6 +47,15 @@ class StepReport:
         if "skipped" in self.detail:
             return f"{self.name:<9} skipped: {self.detail['skipped']}"
         before, after = self.before, self.after
+        if "re_ranking_percent" in self.detail:
+            gains = ", ".join(
+                f"{source} {gain:+.1f}% [{low:+.1f}, {high:+.1f}]"
+                for source, (gain, low, high) in self.detail["re_ranking_percent"].items()
+            )
+            return (
+                f"{self.name:<9} {before.size_bytes:>11,} -> {after.size_bytes:>11,} B ({before.size_bytes / after.size_bytes:5.2f}x)   "
+                f"NDCG@10 of re-ranking from the first feedback on: {gains}   {self.seconds:6.1f} s"
+            )
         return (
             f"{self.name:<9} {before.size_bytes:>11,} -> {after.size_bytes:>11,} B ({before.size_bytes / after.size_bytes:5.2f}x)   "
             f"{before.parameters:>10,} -> {after.parameters:>10,} parameters   "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketrec.compress.adaptation_prior import write_adapted
+from pocketrec.compress.adapt import write_adapted
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 from pocketrec.export.bundle_writer import BundleContent, export_bundle
 from pocketrec.export.scorer_graph import scoring_block

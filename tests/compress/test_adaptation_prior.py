@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketrec.compress.adaptation_prior import draw_list, fit_adaptation_prior, fit_weights, write_adapted
+from pocketrec.compress.adapt import write_adapted
+from pocketrec.compress.adaptation_prior import fit_adaptation_prior
+from pocketrec.compress.choice_lists import draw_list
+from pocketrec.compress.mixture_weights import fit_weights
 from pocketrec.compress.taste_table import make_taste_table, taste_vectors
 from pocketrec.runtime import Engine, InputError, Reranker
 from pocketrec.runtime.adaptation import OWN_EXPERTS, SOURCES, TASTE_EXPERTS, read_prior

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pocketrec.compress.adapt import AdaptationConfig
 from pocketrec.compress.distill import DistillConfig
 from pocketrec.compress.prune import PruneConfig
 from pocketrec.compress.recipe import RECIPES, EncoderConfig, Recipe, TableConfig, load_recipe
@@ -34,6 +35,7 @@ OTHER_THAN_DEFAULT = Recipe(
     ),
     table=TableConfig(bits=2, width=32),
     encoder=EncoderConfig(products="float32"),
+    adaptation=AdaptationConfig(taste_width=16, taste_bits=3, start="mixture", max_users=100),
     seed=9,
 )  # fmt: skip
 
@@ -47,7 +49,7 @@ def test_toml_and_back(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_no_default_hides_in_the_round_trip() -> None:
     """Every field of `OTHER_THAN_DEFAULT` differs from its default, so none can get lost on the way."""
-    for section in ("prune", "distill", "table", "encoder"):
+    for section in ("prune", "distill", "table", "encoder", "adaptation"):
         config = getattr(OTHER_THAN_DEFAULT, section)
         same = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) == f.default]
         assert same == (["bits"] if section == "encoder" else []), section  # 8 is the only one there is
@@ -83,7 +85,7 @@ def test_a_missing_section_is_a_step_that_is_skipped(tmp_path: Path) -> None:
     [
         (
             "[prun]\n",
-            r"unknown key 'prun'; expected prune, distill, table, encoder, seed; did you mean 'prune'\?",
+            r"unknown key 'prun'; expected prune, distill, table, encoder, adaptation, seed; did you mean 'prune'\?",
         ),
         ("sed = 1", r"unknown key 'sed'; .*did you mean 'seed'\?"),
         (

@@ -1,0 +1,143 @@
+"""Weights of experts, from lists that people chose from: fitted by likelihood, judged by what they rank.
+
+Weights maximize the likelihood of the choices, columns of Z in units of their deviation,
+
+    sum over lists of log softmax(Z w)[chosen] - l2 / 2 * |w - w_0|^2
+
+by damped Newton steps.
+
+Sets of experts are taken in turn: the base, with popularity, with recency means, with the taste space. A set is kept for a
+source where its NDCG@10 is better than that of the best so far, the 95% interval of the gain above 0, cross-fitted:
+weights from one half of the users, figures of the other half, both ways. Experts that are not kept weigh 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..benchmarks.ranking_metrics import Interval, paired_bootstrap
+from ..runtime.adaptation import OWN_EXPERTS, TASTE_EXPERTS
+
+Doubles = NDArray[np.float64]
+
+L2 = 4.0
+"""A weight of one deviation is held towards its start as by a few lists; of hundreds of lists it is not felt."""
+LARGEST_VECTOR_WEIGHT = 1.0
+"""Of a user vector: beyond it the steps of online softmax are too long on any data that we measured."""
+
+
+def fit_weights(features: Doubles) -> Doubles:
+    """Weights of the multinomial logit: features (U, C, K), the chosen item first -> float64 (K,).
+
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.standard_normal((4000, 10, 2))
+    >>> choice = (z @ [1.0, -0.5] + rng.gumbel(size=(4000, 10))).argmax(axis=1)
+    >>> z[np.arange(4000), choice], z[:, 0] = z[:, 0].copy(), z[np.arange(4000), choice].copy()
+    >>> bool(np.abs(fit_weights(z) - [1.0, -0.5]).max() < 0.1)
+    True
+    """
+    deviation = np.sqrt(np.maximum(features.var(axis=1).mean(axis=0), 1e-12))
+    z = features / deviation
+    held = np.zeros(z.shape[2])
+    held[0] = 1.0  # the base alone, at a deviation of 1
+    weights = held.copy()
+    for _ in range(30):
+        q = _probabilities(z @ weights)
+        mean = np.einsum("uc,uck->uk", q, z)
+        gradient = (z[:, 0] - mean).sum(axis=0) - L2 * (weights - held)
+        second = np.einsum("uck,ucl->kl", z * q[:, :, None], z, optimize=True) - mean.T @ mean
+        step = np.linalg.solve(second + L2 * np.eye(len(weights)), gradient)
+        length = float(np.linalg.norm(step))
+        weights = weights + step * min(
+            1.0, 2.0 / max(length, 1e-12)
+        )  # damped: a far first step may overshoot
+        if length < 1e-6:
+            break
+    return weights / deviation
+
+
+def judge(features: Doubles, names: tuple[str, ...], seed: int) -> tuple[list[int], list[dict[str, Any]]]:
+    """Which experts pay, user vectors apart, and what each set brought over the best so far.
+
+    Of every set: its NDCG@10, and as `gain` the percent that the best has gained over the base so far.
+    """
+    own = [n for n, name in enumerate(names) if name in OWN_EXPERTS and not name.endswith("_vector")]
+    taste = [n for n, name in enumerate(names) if name in TASTE_EXPERTS and not name.endswith("_vector")]
+    sets = {"popularity": [0, 1], "recency": own} | ({"taste": own + taste} if taste else {})
+    kept, base = [0], _ndcg_at_10(features[:, :, 0])
+    best = base
+    figures: list[dict[str, Any]] = [{"set": "base", "ndcg@10": round(float(base.mean()), 5)}]
+    for name, experts in sets.items():
+        found = _cross_fitted(features[:, :, experts])
+        compared = paired_bootstrap(found, best, seed=seed)
+        pays = compared.difference.low > 0
+        figures.append(
+            {
+                "set": name,
+                "ndcg@10": round(float(found.mean()), 5),
+                "percent_over_best": _percent(compared.ratio),
+                "percent_over_base": _percent(paired_bootstrap(found, base, seed=seed).ratio),
+                "kept": bool(pays),
+            }
+        )
+        if pays:
+            kept, best = experts, found
+    return kept, figures
+
+
+def uses_taste(names: tuple[str, ...], experts: list[int]) -> bool:
+    """Whether any of these experts looks at the taste space."""
+    return any(names[n] in TASTE_EXPERTS for n in experts)
+
+
+def with_useful_vectors(features: Doubles, names: tuple[str, ...], kept: list[int]) -> Doubles:
+    """Weights, float64 (K,): those of user vectors between 0 and the largest, of what is not kept 0."""
+    spaces = [OWN_EXPERTS] + ([TASTE_EXPERTS] if uses_taste(names, kept) else [])
+    vectors = [
+        n for n, name in enumerate(names) if name.endswith("_vector") and any(name in s for s in spaces)
+    ]
+    fitted = sorted({*kept, *vectors})
+    while True:
+        weights = np.zeros(len(names))
+        weights[fitted] = fit_weights(features[:, :, fitted])
+        useless = [n for n in fitted if n in vectors and weights[n] <= 0]
+        if not useless:
+            break
+        fitted.remove(min(useless, key=lambda n: weights[n]))
+    weights[vectors] = np.minimum(weights[vectors], LARGEST_VECTOR_WEIGHT)
+    return weights
+
+
+def calibrated_weights(features: Doubles, kept: list[int]) -> Doubles:
+    """Weights of base and popularity alone, float64 (2,); popularity 0 where nothing but the base is kept."""
+    if kept == [0]:
+        return np.array([fit_weights(features[:, :, :1])[0], 0.0])
+    return fit_weights(features[:, :, :2])
+
+
+def _cross_fitted(features: Doubles) -> Doubles:
+    """NDCG@10 of each user under weights fitted on the other half of the users: float64 (U,)."""
+    found = np.empty(len(features))
+    for half in range(2):
+        held_out = np.arange(len(features)) % 2 == half
+        found[held_out] = _ndcg_at_10(features[held_out] @ fit_weights(features[~held_out]))
+    return found
+
+
+def _ndcg_at_10(scores: Doubles) -> Doubles:
+    """Of the first item of each list, ties against it: float64 (U, C) -> (U,)."""
+    ranks = (scores >= scores[:, :1]).sum(axis=1)
+    return np.where(ranks <= 10, 1.0 / np.log2(ranks + 1.0), 0.0)
+
+
+def _percent(ratio: Interval) -> list[float]:
+    """[gain, low, high]."""
+    return [round(100.0 * (value - 1.0), 2) for value in (ratio.value, ratio.low, ratio.high)]
+
+
+def _probabilities(logits: Doubles) -> Doubles:
+    q = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return q / q.sum(axis=1, keepdims=True)
