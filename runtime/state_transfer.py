@@ -13,7 +13,7 @@ the variances v of the experts' scores. What the learning rates have seen, G - G
 Without the old bundle, or with too few shared items, the kept history is replayed: each event is learned against the new
 catalogue, in order.
 
-A warm start takes history and what was learned, but neither dismissals, counters nor logs: these are one person's own.
+A warm start takes history and what was learned, but neither dismissals nor logs: these are one person's own.
 """
 
 from __future__ import annotations
