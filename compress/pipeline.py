@@ -37,8 +37,7 @@ from .layouts import Teacher
 from .low_rank import low_rank
 from .meter import Meter
 from .models.protocol import SequenceModel
-from .models.sasrec import SASRec
-from .prune import prune
+from .prune import can_prune, innermost, prune
 from .recipe import Recipe
 from .report import Measure, StepReport
 
@@ -199,12 +198,12 @@ def _run_steps(
 
     if recipe.prune is not None:
         began = time.perf_counter()
-        if isinstance(model, SASRec):
+        if can_prune(model):
             model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
             report("prune", detail, began)
         else:
             architecture = describe_model(model)["architecture"]
-            skip("prune", f"only SASRec's heads and feed-forward can be cut so far, this is a {architecture}")
+            skip("prune", f"nothing says which parts of a {architecture} are cut together")
     if recipe.table is not None and recipe.table.width is not None and recipe.table.width < model.width:
         began = time.perf_counter()
         model = low_rank(model, recipe.table.width, seed=recipe.seed)
@@ -324,12 +323,9 @@ def _drafts(output: Path) -> Generator[Path]:
 
 def describe_model(model: SequenceModel) -> dict[str, Any]:
     """What the manifest says of the architecture."""
-    inner: Any = model
-    while hasattr(inner, "inner"):
-        inner = inner.inner  # what is wrapped around it changes the table, not the architecture
     config = dataclasses.asdict(model.config)
     return {
-        "architecture": type(inner).__name__,
+        "architecture": type(innermost(model)).__name__,
         **{k: list(v) if isinstance(v, tuple) else v for k, v in config.items()},
     }
 

@@ -1,4 +1,4 @@
-"""Structured pruning: whole attention heads and whole feed-forward units are cut out of the weight matrices.
+"""Structured pruning: whole attention heads, feed-forward and recurrent units, and kernels are cut out of the weights.
 
 What is cut is really gone: the matrices are smaller, so the model is faster on any hardware, not just lighter. The
 width of the residual stream, and so of items and users, stays. What to cut is decided by first-order Taylor importance
@@ -6,11 +6,11 @@ width of the residual stream, and so of items and users, stays. What to cut is d
 
     importance(unit) = sum over its weights of |gradient * weight|
 
-gathered over everything that is cut together: torch-pruning's dependency graph finds that a head is rows of q, k and v
-and columns of the output, and a feed-forward unit a row of one matrix and a column of the next (Fang et al. 2023,
-arXiv:2301.12900). Each layer keeps its share of its own best units, so no layer is starved.
-
-Afterwards the attention's own book-keeping (`n_heads`) is updated, without which its forward would be wrong.
+gathered over everything that is cut together. In the transformers, torch-pruning's dependency graph finds that a head is
+rows of q, k and v and columns of the output, and a feed-forward unit a row of one matrix and a column of the next (Fang et
+al. 2023, arXiv:2301.12900); afterwards the attention's own book-keeping (`n_heads`) is updated, without which its forward
+would be wrong. What that graph does not see is written down in `prune_units`. Each layer keeps its share of its own best
+units, so no layer is starved.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,13 @@ from torch import Tensor, nn
 
 from ..runtime.errors import InputError
 from .distill import DistillConfig, prefix_batches
+from .models.bert4rec import BERT4Rec
+from .models.pmixer_sasrec import PmixerSASRec
+from .models.protocol import SequenceModel
 from .models.sasrec import SASRec
+from .prune_units import importance, keep_units, unit_groups
+
+Model = TypeVar("Model", bound=SequenceModel)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +47,20 @@ class PruneConfig:
     """Share of the attention heads of each layer that stay, at least one head."""
     keep_inner: float = 0.5
     """Share of the feed-forward units of each layer that stay."""
+    keep_hidden: float = 0.75
+    """Share of the units of each recurrent layer that stay. A state carries everything that is known of a history, so
+    it has less to spare than a feed-forward layer, which is four times as wide as what it reads."""
+    keep_kernels: float = 0.5
+    """Share of the convolution kernels of each kind and height that stay, at least one."""
     inner_multiple: int = 16
-    """Feed-forward widths are rounded up to a multiple of this: a register of float32 or a block of int8."""
+    """Feed-forward and recurrent widths are rounded up to a multiple of this: a register of float32 or a block of int8."""
     calibration_batches: int = 32
     """Batches of histories whose gradients decide."""
 
     def __post_init__(self) -> None:
-        if not (0 < self.keep_heads <= 1 and 0 < self.keep_inner <= 1):
-            raise ValueError(
-                f"prune: keep_heads {self.keep_heads}, keep_inner {self.keep_inner}; expected above 0, up to 1"
-            )
+        for name in ("keep_heads", "keep_inner", "keep_hidden", "keep_kernels"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"prune: {name} {getattr(self, name)}; expected above 0, up to 1")
         if self.inner_multiple < 1 or self.calibration_batches < 1:
             raise ValueError("prune: inner_multiple and calibration_batches must be at least 1")
 
@@ -65,19 +75,91 @@ class _Root:
     keep: int
 
 
+TRANSFORMERS = (SASRec, BERT4Rec, PmixerSASRec)
+"""Models of `sasrec.Attention` and two dense layers, whose slices torch-pruning finds."""
+
+
+def innermost(model: SequenceModel) -> nn.Module:
+    """The architecture inside what is wrapped around it: an item bias as a dimension, a table of low rank."""
+    inner: Any = model
+    while hasattr(inner, "inner"):
+        inner = inner.inner
+    return cast(nn.Module, inner)
+
+
+def can_prune(model: SequenceModel) -> bool:
+    """Whether it is known which parts of this architecture can be cut."""
+    inner = innermost(model)
+    return isinstance(inner, TRANSFORMERS) or bool(unit_groups(inner))
+
+
 def prune(
-    model: SASRec, sequences: Sequence[NDArray[np.int64]], config: PruneConfig, *, seed: int
-) -> tuple[SASRec, dict[str, Any]]:
-    """A smaller copy of `model`, and which units stayed where; sequences are training sequences of item rows.
+    model: Model, sequences: Sequence[NDArray[np.int64]], config: PruneConfig, *, seed: int
+) -> tuple[Model, dict[str, Any]]:
+    """A smaller copy of a model that `can_prune`, and which units stayed where; sequences are training sequences of
+    item rows.
 
     Raises:
         InputError: no sequence has two items, so there is no next item whose loss could decide.
     """
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model).eval()  # type: ignore[attr-defined]
     _accumulate_gradients(model, sequences, config, seed)
+    inner = innermost(model)
+    if isinstance(inner, TRANSFORMERS):
+        detail = _prune_transformer_(inner, config)
+    else:
+        smaller, detail = _prune_units(inner, config)
+        model = _with_innermost(model, smaller)
+    cast(nn.Module, model).zero_grad(set_to_none=True)
+    return model, detail
+
+
+def _with_innermost(model: Model, inner: nn.Module) -> Model:
+    """`model` around another architecture."""
+    if not hasattr(model, "inner"):
+        return cast(Model, inner)
+    model.inner = _with_innermost(model.inner, inner)  # type: ignore[attr-defined]
+    return model
+
+
+def _prune_units(model: nn.Module, config: PruneConfig) -> tuple[nn.Module, dict[str, Any]]:
+    """Cut what `prune_units` knows; the detail has before -> after of each number that shrank."""
+    kept: dict[str, list[int]] = {}
+    for group in unit_groups(model):
+        n_units = _kept_of(group.field, group.n_units, config)
+        if n_units < group.n_units:
+            best = importance(model, group).argsort(descending=True)[:n_units]
+            kept[group.name] = sorted(best.tolist())
+    smaller = keep_units(model, kept)
+    sizes = {
+        field: [getattr(model.config, field), getattr(smaller.config, field)]
+        for field in dict.fromkeys(group.field for group in unit_groups(model))
+    }
+    return smaller, {**sizes, "heads_kept": {n: u for n, u in kept.items() if n.endswith(".heads")}}
+
+
+def _kept_of(field: str, n_units: int, config: PruneConfig) -> int:
+    match field:
+        case "n_heads":
+            return _share(n_units, config.keep_heads)
+        case "n_vertical" | "n_horizontal":
+            return _share(n_units, config.keep_kernels)
+        case "inner_width":
+            return _in_multiples(n_units, config.keep_inner, config.inner_multiple)
+        case "hidden_width":
+            return _in_multiples(n_units, config.keep_hidden, config.inner_multiple)
+        case _:
+            raise ValueError(f"prune: no share is known for {field}")
+
+
+def _prune_transformer_(model: SASRec | BERT4Rec | PmixerSASRec, config: PruneConfig) -> dict[str, Any]:
+    """Cut heads and feed-forward units in place; gradients are there."""
+    tables = [
+        p for name, p in model.named_parameters() if "." not in name
+    ]  # items, positions, pads and masks
     example = torch.zeros(2, min(model.max_length, 4), model.width)
     kept: dict[str, list[int]] = {}
-    importance = tp.importance.GroupTaylorImportance(group_reduction="sum", normalizer=None)  # type: ignore[arg-type]
+    taylor = tp.importance.GroupTaylorImportance(group_reduction="sum", normalizer=None)  # type: ignore[arg-type]
     for root in list(_roots(model, config)):
         if root.keep == root.n_units:
             continue
@@ -85,12 +167,12 @@ def prune(
             model,
             example_inputs=example,
             forward_fn=_all_positions,
-            ignored_params=[model.item_table, model.position_table],
+            ignored_params=tables,
             verbose=False,  # it would warn of the tables, ignored or not
         )
         channels = list(range(root.linear.out_features))
         group = graph.get_pruning_group(root.linear, tp.prune_linear_out_channels, idxs=channels)
-        per_channel = importance(group)
+        per_channel = taylor(group)
         assert per_channel is not None  # only without gradients
         per_unit = per_channel.reshape(root.n_units, -1).sum(1)
         best = per_unit.argsort(descending=True)[: root.keep].tolist()
@@ -101,16 +183,15 @@ def prune(
         kept[root.name] = sorted(best)
         for layer in model.layers:
             layer.attention.n_heads = layer.attention.q.out_features // layer.attention.head_width
-    model.zero_grad(set_to_none=True)
     model.refresh_config_()
-    return model, {
-        "heads": list(model.config.n_heads),  # type: ignore[arg-type]
-        "inner_widths": list(model.config.inner_widths),  # type: ignore[arg-type]
+    return {
+        "heads": [layer.attention.n_heads for layer in model.layers],
+        "inner_widths": [layer.dense_1.out_features for layer in model.layers],
         "heads_kept": {name: units for name, units in kept.items() if name.endswith(".heads")},
     }
 
 
-def _roots(model: SASRec, config: PruneConfig) -> Iterator[_Root]:
+def _roots(model: SASRec | BERT4Rec | PmixerSASRec, config: PruneConfig) -> Iterator[_Root]:
     """What can be cut. A head is cut through `v`; its partners q, k and out follow through the dependency graph."""
     for index, layer in enumerate(model.layers):
         n_heads = layer.attention.n_heads
@@ -121,8 +202,13 @@ def _roots(model: SASRec, config: PruneConfig) -> Iterator[_Root]:
             _share(n_heads, config.keep_heads),
         )
         inner = layer.dense_1.out_features
-        keep = math.ceil(_share(inner, config.keep_inner) / config.inner_multiple) * config.inner_multiple
-        yield _Root(f"layers.{index}.inner", layer.dense_1, inner, min(inner, keep))
+        keep = _in_multiples(inner, config.keep_inner, config.inner_multiple)
+        yield _Root(f"layers.{index}.inner", layer.dense_1, inner, keep)
+
+
+def _in_multiples(n: int, keep: float, multiple: int) -> int:
+    """A share of n units, rounded up to a multiple, at most all of them."""
+    return min(n, math.ceil(_share(n, keep) / multiple) * multiple)
 
 
 def _share(n: int, keep: float) -> int:
@@ -133,15 +219,19 @@ def _share(n: int, keep: float) -> int:
 def _all_positions(model: nn.Module, example: Tensor | Sequence[Any]) -> Tensor:
     """The forward that the dependency graph traces: all positions, so that no layer is special."""
     assert isinstance(example, Tensor)
+    if isinstance(
+        model, BERT4Rec
+    ):  # has no pass over all positions, and its layers hide nothing from anybody
+        return model.encode(example)
     lengths = torch.full((example.shape[0],), example.shape[1])
     return model.hidden_states(example, lengths)  # type: ignore[operator]
 
 
 def _accumulate_gradients(
-    model: SASRec, sequences: Sequence[NDArray[np.int64]], config: PruneConfig, seed: int
+    model: SequenceModel, sequences: Sequence[NDArray[np.int64]], config: PruneConfig, seed: int
 ) -> None:
     """Gradients of the next-item cross-entropy, summed over calibration batches."""
-    model.zero_grad(set_to_none=True)
+    cast(nn.Module, model).zero_grad(set_to_none=True)
     batches = prefix_batches(
         sequences,
         DistillConfig(prefixes_per_user=1, least_histories=1),

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .fresh_weights import reset_parameters_
 from .prefix_states import prefix_states
-from .sasrec import Layer, SASRecConfig
+from .sasrec import Layer, SASRecConfig, shared_widths
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,9 @@ class BERT4RecConfig:
     """Length of an item's vector, D."""
     n_layers: int = 2
     n_heads: int = 2
-    """Attention heads of each layer; they divide the width."""
+    """Attention heads of each layer."""
+    head_width: int | None = None
+    """Width of one head; None: width / heads. Stays as it is when heads are pruned."""
     inner_width: int = 256
     """Of each layer's feed-forward."""
     max_length: int = 50
@@ -109,3 +111,8 @@ class BERT4Rec(nn.Module):
     def forward(self, item_vectors: Tensor) -> Tensor:
         """`encode`: calling the model, and exporting it, is encoding."""
         return self.encode(item_vectors)
+
+    def refresh_config_(self) -> BERT4RecConfig:
+        """Reads heads and widths, alike in all layers, back from the modules into `config`, after somebody sliced them."""
+        self.config = dataclasses.replace(self.config, **shared_widths(self.layers))
+        return self.config

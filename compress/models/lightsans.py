@@ -40,7 +40,9 @@ class LightSANsConfig:
     """Length of an item's vector, D."""
     n_layers: int = 2
     n_heads: int = 2
-    """Attention heads of each layer; they divide the width."""
+    """Attention heads of each layer."""
+    head_width: int | None = None
+    """Width of one head, W; None: width / heads. Stays as it is when heads are pruned."""
     n_interests: int = 5
     """What a history is summed up to before it is attended to, K."""
     inner_width: int = 256
@@ -58,8 +60,10 @@ class LightSANsConfig:
         for name in ("n_items", "width", "n_layers", "n_heads", "n_interests", "inner_width", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"LightSANsConfig: {name} {getattr(self, name)}; expected at least 1")
-        if self.width % self.n_heads:
+        if self.head_width is None and self.width % self.n_heads:
             raise ValueError(f"LightSANsConfig: {self.n_heads} heads do not divide the width {self.width}")
+        if self.head_width is not None and self.head_width < 1:
+            raise ValueError(f"LightSANsConfig: head_width {self.head_width}; expected at least 1")
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"LightSANsConfig: activation {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}"
@@ -87,21 +91,22 @@ class LightAttention(nn.Module):
         super().__init__()
         width = config.width
         self.n_heads = config.n_heads
-        self.head_width = width // config.n_heads
-        self.q = nn.Linear(width, width)
-        self.k = nn.Linear(width, width)
-        self.v = nn.Linear(width, width)
-        self.key_interests = Interests(width, config.n_interests)
-        self.value_interests = Interests(width, config.n_interests)
+        self.head_width = config.head_width or width // config.n_heads
+        heads = self.n_heads * self.head_width  # H * W: the width, until heads are pruned
+        self.q = nn.Linear(width, heads)
+        self.k = nn.Linear(width, heads)
+        self.v = nn.Linear(width, heads)
+        self.key_interests = Interests(heads, config.n_interests)
+        self.value_interests = Interests(heads, config.n_interests)
         self.position_norm = nn.LayerNorm(width, config.eps)
-        self.position_q = nn.Linear(width, width)
-        self.position_k = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
+        self.position_q = nn.Linear(width, heads)
+        self.position_k = nn.Linear(width, heads)
+        self.out = nn.Linear(heads, width)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """(B, L, D), (L, D) -> (B, L, D), before the output matrix."""
-        k, v = self.k(x), self.v(x)  # (B, L, D)
+        """(B, L, D), (L, D) -> (B, L, H * W), before the output matrix."""
+        k, v = self.k(x), self.v(x)  # (B, L, H * W)
         q = self._heads(self.q(x)) / math.sqrt(self.head_width)  # (B, H, L, W)
         keys, values = (
             self._heads(self.key_interests(k)),
@@ -116,7 +121,9 @@ class LightAttention(nn.Module):
         return (by_items + by_positions).transpose(1, 2).flatten(2)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, self.head_width)).transpose(1, 2)  # (B, L, D) -> (B, H, L, W)
+        return x.unflatten(-1, (self.n_heads, self.head_width)).transpose(
+            1, 2
+        )  # (B, L, H * W) -> (B, H, L, W)
 
 
 class Layer(nn.Module):

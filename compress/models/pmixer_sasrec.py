@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .fresh_weights import reset_parameters_
-from .sasrec import Attention, causal_mask
+from .sasrec import Attention, causal_mask, shared_widths
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,9 @@ class PmixerSASRecConfig:
     """Length of an item's vector, D."""
     n_layers: int = 2
     n_heads: int = 1
-    """Attention heads of each layer; they divide the width."""
+    """Attention heads of each layer."""
+    head_width: int | None = None
+    """Width of one head; None: width / heads. Stays as it is when heads are pruned."""
     inner_width: int = 50
     """Of each layer's feed-forward, F."""
     max_length: int = 200
@@ -53,8 +55,10 @@ class PmixerSASRecConfig:
         for name in ("n_items", "width", "n_layers", "n_heads", "inner_width", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"PmixerSASRecConfig: {name} {getattr(self, name)}; expected at least 1")
-        if self.width % self.n_heads:
+        if self.head_width is None and self.width % self.n_heads:
             raise ValueError(f"PmixerSASRecConfig: {self.n_heads} heads do not divide the width {self.width}")
+        if self.head_width is not None and self.head_width < 1:
+            raise ValueError(f"PmixerSASRecConfig: head_width {self.head_width}; expected at least 1")
         if not (0.0 <= self.dropout < 1.0 and 0.0 <= self.eps < 1.0):
             raise ValueError(
                 f"PmixerSASRecConfig: dropout {self.dropout}, eps {self.eps}; expected at least 0 and below 1"
@@ -64,7 +68,7 @@ class PmixerSASRecConfig:
 class Layer(nn.Module):
     def __init__(self, config: PmixerSASRecConfig) -> None:
         super().__init__()
-        head_width = config.width // config.n_heads
+        head_width = config.head_width or config.width // config.n_heads
         self.attention_norm = nn.LayerNorm(config.width, config.eps)
         self.attention = Attention(config.width, config.n_heads, head_width, config.dropout)
         self.dense_norm = nn.LayerNorm(config.width, config.eps)
@@ -74,6 +78,8 @@ class Layer(nn.Module):
 
     def forward(self, positions: Tensor, x: Tensor, mask: Tensor) -> Tensor:
         """`positions` (B, Q, D) are those to compute; they look at `x` (B, L, D)."""
+        if self.attention.n_heads > 1:
+            mask = mask[:, None]  # (B, 1, Q, L)
         q = self.attention_norm(positions)  # (B, Q, D)
         h = self.dense_norm(q + self.attention(q, x, mask))  # (B, Q, D)
         inner = self.dropout(self.dense_1(h).relu())  # (B, Q, F)
@@ -121,7 +127,7 @@ class PmixerSASRec(nn.Module):
         x = self._input(
             item_vectors, self.position_table[rows.clamp(max=self.max_length - 1)]
         )  # (B, L + 1, D)
-        mask = self._mask(length, self._log_pads()[self.max_length - lengths])  # (B, 1 or none, L + 1, L + 1)
+        mask = self._mask(length, self._log_pads()[self.max_length - lengths])  # (B, L + 1, L + 1)
         for layer in self.layers:
             x = layer(x, x, mask)
         return self.norm(x[:, 1:])  # (B, L, D)
@@ -130,7 +136,7 @@ class PmixerSASRec(nn.Module):
         """See `SequenceModel.encode`: (B, n, D) -> (B, D). The last layer computes the last position alone."""
         n = item_vectors.shape[1]
         x = self._input(item_vectors, self.position_table[self.max_length - n :])  # (B, n + 1, D)
-        mask = self._mask(n, self._log_pads()[self.max_length - n].reshape(1))  # (1, 1 or none, n + 1, n + 1)
+        mask = self._mask(n, self._log_pads()[self.max_length - n].reshape(1))  # (1, n + 1, n + 1)
         for layer in self.layers[:-1]:
             x = layer(x, x, mask)
         return self.norm(self.layers[-1](x[:, -1:], x, mask[..., -1:, :])[:, 0])  # (B, D)
@@ -138,6 +144,11 @@ class PmixerSASRec(nn.Module):
     def forward(self, item_vectors: Tensor) -> Tensor:
         """`encode`: calling the model, and exporting it, is encoding."""
         return self.encode(item_vectors)
+
+    def refresh_config_(self) -> PmixerSASRecConfig:
+        """Reads heads and widths, alike in all layers, back from the modules into `config`, after somebody sliced them."""
+        self.config = dataclasses.replace(self.config, **shared_widths(self.layers))
+        return self.config
 
     def _input(self, item_vectors: Tensor, rows: Tensor) -> Tensor:
         items = item_vectors * math.sqrt(self.width) + rows  # (B, n, D)
@@ -151,5 +162,4 @@ class PmixerSASRec(nn.Module):
     def _mask(self, n: int, log_pads: Tensor) -> Tensor:
         """What is added to attention scores of the pad and n items; log_pads (B,)."""
         of_pad = log_pads[:, None, None].expand(-1, n, 1)  # (B, n, 1): every item looks at m pads
-        mask = F.pad(of_pad, (0, n, 1, 0)) + causal_mask(n + 1, log_pads)  # (B, n + 1, n + 1)
-        return mask if self.config.n_heads == 1 else mask[:, None]
+        return F.pad(of_pad, (0, n, 1, 0)) + causal_mask(n + 1, log_pads)  # (B, n + 1, n + 1)

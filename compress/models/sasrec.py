@@ -21,7 +21,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -295,6 +295,22 @@ class SASRec(nn.Module):
             inner_widths=tuple(layer.dense_1.weight.shape[0] for layer in self.layers),
         )
         return self.config
+
+
+def shared_widths(layers: Sequence[Any]) -> dict[str, int]:
+    """`n_heads`, `head_width` and `inner_width` of layers that are all alike, read from their modules.
+
+    Raises:
+        ValueError: they are not alike.
+    """
+    found = {
+        (layer.attention.n_heads, layer.attention.head_width, layer.dense_1.out_features) for layer in layers
+    }
+    if len(found) != 1:
+        raise ValueError(
+            f"layers of {sorted(found)} heads, head widths and inner widths; expected one for all"
+        )
+    return dict(zip(("n_heads", "head_width", "inner_width"), found.pop(), strict=True))
 
 
 def causal_mask(length: int, like: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
 """Tiny good checkpoints in each framework's own names: 30 items of width 8, and the rows that are no items.
 
-Written down as shapes, independent of what the layouts read, so that a layout cannot agree with its own mistake.
+Written down as shapes, independent of what the layouts read, so that a layout cannot agree with its own mistake. A new
+layout is a new entry in `RECORDED`: without one the contract test fails.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 N_ITEMS, WIDTH, HIDDEN = 30, 8, 12
@@ -27,14 +30,18 @@ class Recorded:
     """What RecBole pickles beside the weights."""
     extras_are_refused: bool = True
     """Tensors that the layout does not know are an error, not a note."""
+    metadata: dict[str, Any] | None = None
+    """The file is safetensors with this in its metadata, not a pickle."""
 
     def state_dict(self, seed: int = 3) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
         return {key: torch.randn(*shape, generator=generator) * 0.3 for key, shape in self.shapes.items()}
 
     def file(self, state: dict[str, Tensor] | None = None, **settings: Any) -> Any:
-        """What is pickled: the state dict alone, or with its settings."""
+        """What is pickled: the state dict alone, or with its settings; of a safetensors file, its bytes."""
         state = self.state_dict() if state is None else state
+        if self.metadata is not None:
+            return save(state, {key: json.dumps(value) for key, value in self.metadata.items()})
         settings = {**self.settings, **settings}
         return {"config": {"final_config_dict": settings}, "state_dict": state} if settings else state
 
@@ -82,6 +89,22 @@ for i in LAYERS:
     LIGHT |= module(f"{attention}.pos_q_linear", SQUARE) | module(f"{attention}.pos_k_linear", SQUARE)
     LIGHT |= module(f"{attention}.pos_ln", NORM)
     LIGHT |= {f"{attention}.attpooling_{name}.theta": (WIDTH, 3) for name in ("key", "value")}
+S3REC = {"position_embeddings.weight": (6, WIDTH), **module("LayerNorm", NORM)}
+OURS = {"position_table": (6, WIDTH), **module("norm", NORM)}
+for i in LAYERS:
+    theirs, ours = f"item_encoder.layer.{i}", f"layers.{i}"
+    for name, short in (("query", "q"), ("key", "k"), ("value", "v"), ("dense", "out")):
+        S3REC |= module(f"{theirs}.attention.{name}", SQUARE)
+        OURS |= module(f"{ours}.attention.{short}", SQUARE)
+    S3REC |= module(f"{theirs}.attention.LayerNorm", NORM) | module(f"{theirs}.intermediate.LayerNorm", NORM)
+    OURS |= module(f"{ours}.attention_norm", NORM) | module(f"{ours}.dense_norm", NORM)
+    for name, shapes in (
+        ("dense_1", {"weight": (20, WIDTH), "bias": (20,)}),
+        ("dense_2", {"weight": (WIDTH, 20), "bias": (WIDTH,)}),
+    ):
+        S3REC |= module(f"{theirs}.intermediate.{name}", shapes)
+        OURS |= module(f"{ours}.{name}", shapes)
+
 TRANSFORMER_SETTINGS = {
     "n_heads": 4,
     "hidden_act": "relu",
@@ -100,6 +123,35 @@ for i in range(6):
     CASER |= module(f"conv_h.{i}", {"weight": (2, 1, i + 1, WIDTH), "bias": (2,)})
 
 RECORDED: dict[str, Recorded] = {
+    "pocketrec": Recorded(
+        shapes={"item_table": (N_ITEMS, WIDTH), **OURS},
+        items="item_table",
+        first_row=0,
+        metadata={
+            "pocketrec": {
+                "format_version": 1,
+                "architecture": "sasrec",
+                "config": {
+                    "n_items": N_ITEMS,
+                    "width": WIDTH,
+                    "n_layers": 2,
+                    "inner_widths": [20, 20],
+                    "max_length": 6,
+                },
+                "item_ids": {"first": 1, "count": N_ITEMS},
+            }
+        },
+    ),
+    "s3-rec": Recorded(
+        shapes={"item_embeddings.weight": (N_ITEMS + 2, WIDTH), **S3REC},
+        items="item_embeddings.weight",
+        extras_are_refused=False,
+    ),
+    "recbole-sasrec": Recorded(
+        shapes={"item_embedding.weight": (N_ITEMS + 1, WIDTH), **TRANSFORMER},
+        items="item_embedding.weight",
+        settings={"model": "SASRec", **TRANSFORMER_SETTINGS},
+    ),
     "icsrec-gru4rec": Recorded(
         shapes={"item_embeddings.weight": (N_ITEMS + 2, WIDTH), **GRU},
         items="item_embeddings.weight",
