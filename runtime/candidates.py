@@ -10,7 +10,7 @@ Defined outcomes, so that no list can break a ranking:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,19 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def without(self, left_out: Collection[Any]) -> Candidates:
+        """Those that are not among `left_out`."""
+        kept = np.array([item_id not in left_out for item_id in self.ids], bool)
+        if kept.all():
+            return self
+        return Candidates(
+            [item_id for item_id, stays in zip(self.ids, kept.tolist(), strict=True) if stays],
+            self.rows[kept],
+            None if self.known is None or self.known[kept].all() else self.known[kept],
+            None if self.server is None else self.server[kept],
+            None if self.has_server is None else self.has_server[kept],
+        )
 
 
 def read_candidates(
@@ -82,6 +95,18 @@ def item_rows(item_ids: ItemIds, ids: Sequence[Any]) -> NDArray[np.int64]:
         except OverflowError:  # an integer beyond 64 bits is unknown, and the slow way says so
             pass
     return item_ids.rows(ids)
+
+
+def plain_id(item_id: Any) -> ItemId:
+    """A plain integer or string; raises `InputError` for anything else."""
+    if isinstance(item_id, str):
+        return str(item_id)
+    if isinstance(item_id, int | np.integer) and not isinstance(item_id, bool):
+        return int(item_id)
+    raise InputError(
+        f"item id {item_id!r} of type {type(item_id).__name__}: expected an integer or a string"
+        + ("; give the ids one by one: observe(*item_ids)" if isinstance(item_id, list | tuple) else "")
+    )
 
 
 def _numbers(scores: Iterable[float], count: int) -> NDArray[np.float64]:

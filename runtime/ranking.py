@@ -1,10 +1,13 @@
-"""What a ranking is: items and scores, best first."""
+"""What a ranking is: items and scores, best first, and what else is known of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .item_ids import ItemId
+
+_NONE_UNKNOWN: frozenset[ItemId] = frozenset()
 
 
 class RankedItem(NamedTuple):
@@ -12,3 +15,33 @@ class RankedItem(NamedTuple):
 
     item_id: ItemId
     score: float
+
+
+class Ranking(list[RankedItem]):
+    """A list of `RankedItem`, best first; equal to any list of the same items and scores.
+
+    >>> ranking = Ranking([RankedItem(7, 0.5)], id=3)
+    >>> ranking == [(7, 0.5)], ranking.id, ranking.unknown
+    (True, 3, frozenset())
+    """
+
+    __slots__ = ("id", "propensities", "reasons", "unknown")
+
+    def __init__(
+        self,
+        items: Iterable[RankedItem] = (),
+        *,
+        id: int = 0,
+        unknown: frozenset[ItemId] = _NONE_UNKNOWN,
+        propensities: list[float] | None = None,
+        reasons: list[dict[str, float]] | None = None,
+    ) -> None:
+        super().__init__(items)
+        self.id = id
+        """The user's running number of it, also after a restart: `User.feedback(..., ranking=ranking)`."""
+        self.unknown = unknown
+        """Those of its items that the bundle does not know."""
+        self.propensities = propensities
+        """With `RankOptions.explore`: the probability of each place's item given the places before it."""
+        self.reasons = reasons
+        """With `RankOptions.explain`: what each expert gave to each item's score; of sum the score, but for rounding."""

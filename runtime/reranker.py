@@ -23,16 +23,24 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .adaptation import SOURCES, read_prior
+from .candidates import Candidates, item_rows, plain_id, read_candidates
 from .engine import Device, Engine
 from .errors import BundleError, InputError
+from .examination import read_examination
+from .item_categories import PART, read_categories
+from .item_ids import ItemId
+from .item_overlay import ItemOverlay
 from .item_space import ItemSpace
 from .item_table import ItemTable
+from .rank_options import Categories
 from .recency import Recency
 from .state_file import Cipher, SavedState, StateFile
 from .state_transfer import warm_started
@@ -45,11 +53,19 @@ from .user_state import UserState
 class Reranker:
     """A loaded bundle, ready to rank for any number of users."""
 
-    def __init__(self, engine: Engine, *, threads: int = 1, candidates: str = "catalogue"):
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        threads: int = 1,
+        candidates: str = "catalogue",
+        examination: Sequence[float] | None = None,
+    ):
         if candidates not in SOURCES:
             raise InputError(f"candidates: got {candidates!r}, expected one of {', '.join(SOURCES)}")
         self.engine = engine
         self.candidates = candidates
+        self.examination = read_examination(examination)
         self.prior = read_prior(engine.manifest, engine.bundle.path)
         self.taste_table = (
             read_taste_table(engine.bundle) if self.prior is not None and self.prior.has_taste else None
@@ -65,6 +81,8 @@ class Reranker:
         self._taste_scorer = (
             None if self.taste_table is None else TasteScorer(engine.bundle, self.taste_table, threads)
         )
+        self._overlay = ItemOverlay(engine.n_items, np.empty((0, engine.width), np.float32))
+        self._categories: Categories | None = None
         self._spaces: tuple[ItemSpace, ...] | None = None
         self._recency: tuple[Recency, ...] = ()
         self._spaces_lock = threading.Lock()
@@ -76,19 +94,23 @@ class Reranker:
         threads: int = 1,
         device: Device = "cpu",
         candidates: Literal["catalogue", "popularity"] = "catalogue",
+        examination: Sequence[float] | None = None,
     ) -> Reranker:
         """Open a bundle.
 
         Args:
             candidates: how the lists for `User.rerank` are made, which says what popularity is worth in them:
                 "popularity" where they were drawn by it, else "catalogue". Of a bundle without a prior no matter.
+            examination: for each position from the first, the probability that it is seen, for learning from lists
+                with position bias (`examination`). None, unless you measured that it helps: all of a list counts alike.
 
         Raises:
             FileNotFoundError: there is no such file.
             BundleError: not a bundle, truncated, edited, or of a newer version.
             InputError: the device is not there.
         """
-        return cls(Engine.load(path, threads=threads, device=device), threads=threads, candidates=candidates)
+        engine = Engine.load(path, threads=threads, device=device)
+        return cls(engine, threads=threads, candidates=candidates, examination=examination)
 
     def user(
         self,
@@ -128,31 +150,77 @@ class Reranker:
                     self._spaces = spaces
         return self._spaces
 
-    def recent_means(self, recent: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """`Recency.means` of the last events' vectors in each space, float32 (n, D)."""
-        if self.prior is None or len(recent[0]) == 0:  # nobody asks, or there is nothing to say
-            return [np.zeros((3, space.width), np.float32) for space in self.spaces]
-        return [recency.means(vectors) for recency, vectors in zip(self._recency, recent, strict=True)]
-
     @property
-    def spaces(self) -> tuple[ItemSpace, ...]:
-        """What users learn in: the model's own space and, where the bundle has one, the taste space."""
-        if self._spaces is None:
-            with self._spaces_lock:
-                if self._spaces is None:
-                    spaces = tuple(ItemSpace.of(table) for table in self.tables)
-                    self._recency = tuple(Recency(space) for space in spaces)
-                    self._spaces = spaces
-        return self._spaces
+    def categories(self) -> Categories | None:
+        """Those that ship with the bundle, by item id; None without any."""
+        if self._categories is None and PART in self.engine.bundle:
+            self._categories = read_categories(self.engine.bundle, self.engine.item_ids)
+        return self._categories
 
     def recent_means(self, recent: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """`Recency.means` of the last events' vectors in each space, float32 (n, D)."""
         if self.prior is None or len(recent[0]) == 0:  # nobody asks, or there is nothing to say
             return [np.zeros((3, space.width), np.float32) for space in self.spaces]
         return [recency.means(vectors) for recency, vectors in zip(self._recency, recent, strict=True)]
+
+    def add_items(self, item_ids: Iterable[ItemId], vectors: NDArray[np.float32]) -> None:
+        """Items that the bundle was not made with, from now on ranked, recommended and learned from as its own.
+
+        For users that are made afterwards they count in the history, too. They are not saved: add them after loading.
+
+        Args:
+            vectors: float (n, D), in the model's item space: where their like lies, for instance by their text.
+
+        Raises:
+            InputError: no ids, ids that the bundle has, or vectors that do not fit.
+        """
+        ids = [plain_id(item_id) for item_id in item_ids]
+        known = [ids[n] for n in np.flatnonzero(item_rows(self.engine.item_ids, ids) >= 0).tolist()]
+        if known:
+            raise InputError(f"items: the bundle has {known[0]!r} already; add only what it does not know")
+        self._overlay = self._overlay.with_items(ids, np.asarray(vectors, np.float32))
+
+    def rows(self, ids: Sequence[Any]) -> NDArray[np.int64]:
+        """Rows of ids, int64 (n,), -1 where unknown; of added items, behind the catalogue's."""
+        return self._overlay.fill(item_rows(self.engine.item_ids, ids), ids)
+
+    def ids(self, rows: list[int]) -> list[ItemId]:
+        """The inverse of `rows`."""
+        n_items = self.engine.n_items
+        if not self._overlay.row_of:
+            return self.engine.item_ids.ids(rows)
+        added = self._overlay.ids
+        return [added[r - n_items] if r >= n_items else self.engine.item_ids.ids([r])[0] for r in rows]
+
+    def read_candidates(
+        self, candidate_ids: Iterable[ItemId], scores: Iterable[float] | None = None
+    ) -> Candidates:
+        """As `candidates.read_candidates`, with the rows of added items."""
+        candidates = read_candidates(self.engine.item_ids, candidate_ids, scores)
+        if candidates.known is None or not self._overlay.row_of:
+            return candidates
+        rows = self._overlay.fill(candidates.rows, candidates.ids)
+        return replace(candidates, rows=rows, known=None if rows.min() >= 0 else rows >= 0)
+
+    def lookup(self, space: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors in a space, int64 (n,) -> float32 (n, D); the center of the space for -1, of which nothing is known."""
+        table, n_items = self.tables[space], self.engine.n_items
+        if len(rows) == 0 or (rows.min() >= 0 and rows.max() < n_items):
+            return table.lookup(rows)
+        inside = (rows >= 0) & (rows < n_items)
+        vectors = np.tile(self.spaces[space].center, (len(rows), 1))
+        vectors[inside] = table.lookup(rows[inside])
+        if space == 0:
+            vectors[rows >= n_items] = self._overlay.vectors[rows[rows >= n_items] - n_items]
+        return vectors
 
     def score(self, users: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scores of candidates, int64 (C,) -> float32 (C,); `users` holds a vector for each space."""
+        if self._overlay.row_of and len(rows) and rows.max() >= self.engine.n_items:
+            scores = self.lookup(0, rows) @ users[0]
+            for space in range(1, len(self.tables)):
+                scores += self.lookup(space, rows) @ users[space]
+            return scores
         scores = self.engine.score(users[0][None], rows[None])[0]
         if self.taste_table is not None:
             scores += self.taste_table.score(users[1][None], rows[None])[0]
@@ -162,9 +230,14 @@ class Reranker:
         self, users: tuple[NDArray[np.float32], ...], k: int, exclude: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The k best of the catalogue: rows int64 (K,) and scores float32 (K,); as `Engine.top_k`."""
-        if self._taste_scorer is None:
+        if self._taste_scorer is None and not self._overlay.row_of:
             return self.engine.top_k(users[0], k, exclude)
-        scores = self.engine.score_all(users[0][None])[0] + self._taste_scorer.score_all(users[1])
+        scores = self.engine.score_all(users[0][None])[0]
+        if self._taste_scorer is not None:
+            scores = scores + self._taste_scorer.score_all(users[1])
+        if self._overlay.row_of:
+            added = np.arange(self.engine.n_items, self.engine.n_items + len(self._overlay.row_of))
+            scores = np.concatenate([scores, self.score(users, added)])
         scores[exclude] = -np.inf
         rows = top_k(scores, min(k, len(scores) - len(np.unique(exclude))))
         return rows, scores[rows]

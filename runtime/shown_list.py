@@ -37,6 +37,8 @@ class ShownList:
     offset: NDArray[np.float32] | None = None
     """float32 (C,), beside `rows`: what a server's scores added to the logits."""
     is_catalogue: bool = False
+    ranking: int = 0
+    """`Ranking.id`."""
 
     def __contains__(self, row: int) -> bool:
         return self.is_catalogue or bool((self.rows == row).any())

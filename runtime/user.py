@@ -1,4 +1,8 @@
-"""One person on this device: a history, what was dismissed, a mixture of experts that learns, and the lists shown of late."""
+"""One person on this device: ranks with what is known of them, and learns from what they do.
+
+Beside the model (`user_model`) a user has a lock, the lists shown of late (a choice is learned against the one it was made
+on), a log of what was shown and what came of it (`impressions`), and a journal from which feedback can be undone.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +10,56 @@ import operator
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .candidates import Candidates, item_rows, read_candidates
+from .candidates import Candidates, plain_id
 from .errors import InputError
-from .history_vectors import HistoryVectors
+from .feedback_event import Event, Kind, event_key, read_event
+from .impressions import ImpressionLog, Outcome
 from .item_ids import ItemId
-from .mixture import Experts, Mixture
-from .ranking import RankedItem
-from .recency import RECENT
-from .shown_list import LIST_SIZE, LISTS_KEPT, ShownList, contrast
+from .journal import Journal
+from .list_scores import ListScores
+from .placing import Placeable, place
+from .rank_options import RankOptions
+from .ranking import RankedItem, Ranking
+from .reasons import list_reasons
+from .shown_list import LIST_SIZE, LISTS_KEPT, ShownList
 from .state_export import exported
 from .state_file import Cipher, SavedState, StateFile, detached
-from .user_state import DISMISSED_KEPT, HISTORY_KEPT, UserState
+from .user_model import UserModel
+from .user_state import HISTORY_KEPT, UserState
 
 if TYPE_CHECKING:
     from .reranker import Reranker
+
+EVENT_IDS_KEPT = 256
+"""Events that are known when they come again."""
+POOL = 256
+"""`recommend` with options chooses among so many of the best, or ten times k; among more where rules leave places empty."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Observed:
+    """For the journal."""
+
+    ids: tuple[ItemId, ...]
+    time: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Feedback:
+    """For the journal: an event, and what it was made from."""
+
+    event: Event
+    shown: ShownList | None
+    displayed: tuple[int, ...]
+    outcome: Outcome | None
 
 
 class User:
@@ -44,120 +77,194 @@ class User:
         self._place = place
         self._cipher = cipher
         self._lock = threading.RLock()
-        self._saving = threading.Lock()
+        self._saving = threading.RLock()
         self._begin(state)
 
     def _begin(self, state: UserState) -> None:
         """Forget everything but `state`."""
-        ranker = self._ranker
-        self._history: deque[ItemId] = deque(state.history, maxlen=HISTORY_KEPT)
-        self._rows: deque[int] = deque(
-            (int(row) for row in item_rows(self._engine.item_ids, state.history) if row >= 0),
-            maxlen=max(self._engine.max_length, HISTORY_KEPT),
+        self._model = UserModel(self._ranker, state)
+        self._log = ImpressionLog.from_extra(state.extra)
+        keys = state.extra.get("event_ids")
+        self._event_keys: deque[str] = deque(
+            (key for key in keys if isinstance(key, str)) if isinstance(keys, list) else (), EVENT_IDS_KEPT
         )
-        self._vectors = [
-            HistoryVectors(max(self._engine.max_length, RECENT), table.width) for table in ranker.tables
-        ]
-        self._look_up(list(self._rows))
-        self._dismissed = dict.fromkeys(state.dismissed)
-        self._mixture = Mixture(ranker.spaces, self._engine.prior(), ranker.prior)
-        if state.bundle == self._engine.bundle.fingerprint:  # vectors mean something to their own model only
-            self._mixture.restore_(state.learned, state.counters)
-        self._model_user: NDArray[np.float32] | None = None  # encoded at its first use after an event
-        self._now: Experts | None = None  # made at its first use after an event or a lesson
-        self._users: dict[str, tuple[NDArray[np.float32], ...]] = {}
+        self._n_rankings = max(state.counters.get("rankings", 0), 0)
         self._shown: deque[ShownList] = deque(maxlen=LISTS_KEPT)
+        self._journal: Journal[_Observed | _Feedback, tuple[Any, ...]] = Journal()
 
     @property
     def history(self) -> list[ItemId]:
         """What the user chose, oldest first: the last 512 events."""
         with self._lock:
-            return list(self._history)
+            return list(self._model.history.ids)
 
-    def observe(self, *item_ids: ItemId) -> None:
+    @property
+    def log(self) -> ImpressionLog:
+        """What was shown of late and what came of it, with positions and propensities: a copy."""
+        with self._lock:
+            return self._log.copy()
+
+    def observe(self, *item_ids: ItemId, time: float | None = None) -> None:
         """Append events to the history, oldest first, without learning: what the person did elsewhere or before.
 
         Ids that the bundle does not know are remembered, for a later bundle, and do not count in this one.
 
+        Args:
+            time: when, as in `feedback`; of several ids all at once.
+
         Raises:
             InputError: not an integer or a string; nothing is appended.
         """
-        ids = [_item_id(item_id) for item_id in item_ids]
+        ids = tuple(plain_id(item_id) for item_id in item_ids)
+        when = None if time is None else read_event(0, time=time).time
         with self._lock:
-            self._append(ids)
+            self._apply(_Observed(ids[-HISTORY_KEPT:], when))
 
     def rerank(
-        self, candidate_ids: Iterable[ItemId], k: int = 10, scores: Iterable[float] | None = None
-    ) -> list[RankedItem]:
+        self,
+        candidate_ids: Iterable[ItemId],
+        k: int = 10,
+        scores: Iterable[float] | None = None,
+        options: RankOptions | None = None,
+    ) -> Ranking:
         """The k best of the candidates, best first; fewer where there are fewer.
 
         Args:
             candidate_ids: any number; one that comes twice counts once.
             k: at least 1.
             scores: one a candidate, from whoever made the list (a server); NaN, infinite ones and None say nothing.
+            options: what else is asked of the list; its order is then not that of the scores alone.
 
         Raises:
-            InputError: k below 1, or scores that do not fit the candidates.
+            InputError: k below 1, scores that do not fit the candidates, or options that need categories without any.
         """
         _check_k(k)
-        candidates = read_candidates(self._engine.item_ids, candidate_ids, scores)
-        if not candidates.ids:
-            return []
+        candidates = self._ranker.read_candidates(candidate_ids, scores)
+        if options is not None and options.never:
+            candidates = candidates.without(frozenset(options.never))
+        source = self._ranker.candidates
         with self._lock:
-            ranking, offset = self._score(candidates)
-            order = np.argsort(-ranking, kind="stable")
-            self._remember(candidates, ranking, offset)
-        best, ids = order[:k], candidates.ids
-        return [
-            RankedItem(ids[n], score) for n, score in zip(best.tolist(), ranking[best].tolist(), strict=True)
-        ]
+            self._n_rankings += 1
+            number = self._n_rankings
+            if not candidates.ids:
+                return Ranking(id=number)
+            by_prior = options is not None and options.unknown == "prior"
+            scored = self._model.score(candidates, source, unknown_by_prior=by_prior)
+            if options is None:
+                best = np.argsort(-scored.scores, kind="stable")[:k]
+                ranking = _ranking(candidates.ids, candidates.known, scored.scores, best, number)
+            else:
+                among = Placeable(candidates.ids, candidates.rows, scored.scores, scored.steps())
+                ranking = self._placed(among, scored, k, options, source, number)
+            self._remember(candidates, scored, source, number)
+            self._log.show(number, [item.item_id for item in ranking], ranking.propensities)
+        return ranking
 
-    def recommend(self, k: int = 10, exclude_seen: bool = True) -> list[RankedItem]:
+    def recommend(
+        self, k: int = 10, exclude_seen: bool = True, options: RankOptions | None = None
+    ) -> Ranking:
         """The k best of the catalogue, best first, without what was dismissed; fewer where fewer are left.
 
         Args:
             k: at least 1.
             exclude_seen: leave out the items of the history.
+            options: what else is asked of the list.
 
         Raises:
-            InputError: k below 1.
+            InputError: k below 1, or options that need categories without any.
         """
         _check_k(k)
         with self._lock:
-            users = self._user_vectors("catalogue")
-            left_out = item_rows(self._engine.item_ids, list(self._dismissed)).tolist()
+            self._n_rankings += 1
+            number = self._n_rankings
+            left_out = self._ranker.rows(list(self._model.dismissed)).tolist()
             if exclude_seen:
-                left_out += self._rows
+                left_out += self._model.history.rows
+            if options is not None:
+                left_out += self._ranker.rows(list(options.never)).tolist()
             exclude = np.array([row for row in left_out if row >= 0], np.int64)
+            users = self._model.user_vectors("catalogue")
             rows, scores = self._ranker.top_k(users, max(k, LIST_SIZE // 2), exclude)
-            self._shown.append(
-                ShownList(self._experts(), "catalogue", rows[: LIST_SIZE // 2], is_catalogue=True)
+            shown = ShownList(
+                self._model.experts(), "catalogue", rows[: LIST_SIZE // 2], is_catalogue=True, ranking=number
             )
-            rows, scores = rows[:k], scores[:k]
-        ids = self._engine.item_ids.ids(rows.tolist())
-        return [RankedItem(item_id, score) for item_id, score in zip(ids, scores.tolist(), strict=True)]
+            if options is None:
+                ids = self._ranker.ids(rows[:k].tolist())
+                ranking = _ranking(ids, None, scores, np.arange(len(ids)), number)
+            else:
+                ranking = self._recommended(k, options, users, exclude, number)
+            self._shown.append(shown)
+            self._log.show(number, [item.item_id for item in ranking], ranking.propensities)
+        return ranking
 
-    def feedback(self, item_id: ItemId, clicked: bool = True) -> None:
-        """Learn from one choice: `item_id` was clicked (bought, played, ...), or dismissed.
+    def feedback(
+        self,
+        item_id: ItemId,
+        clicked: bool = True,
+        *,
+        kind: Kind | None = None,
+        value: float | None = None,
+        position: int | None = None,
+        time: float | None = None,
+        event_id: int | str | None = None,
+        ranking: Ranking | int | None = None,
+    ) -> bool:
+        """Learn from what the user did with an item; False where the event is known already, and nothing happened.
 
         A click joins the history. The item need not come from a list of ours: then it is learned against the catalogue.
 
+        Args:
+            clicked: True is a click, False a dismissal; where neither says it, give the kind.
+            kind: what was done; `feedback_event` has what each teaches.
+            value: seconds of a dwell, stars of a rating.
+            position: where the item stood, from 1; without it, where our list had it.
+            time: when, in any unit that grows: a late event takes its place in the history. Without it, now.
+            event_id: the app's own id of the event: the same one again is ignored, and `undo` finds it.
+            ranking: the list that it was made on, or its id; without it, the newest that has the item.
+
         Raises:
-            InputError: not an integer or a string.
+            InputError: no id, or something that does not go with the kind; nothing is learned.
         """
-        item_id = _item_id(item_id)
+        event = read_event(
+            plain_id(item_id),
+            clicked=clicked,
+            kind=kind,
+            value=value,
+            position=position,
+            time=time,
+            event_id=event_id,
+            ranking=ranking.id if isinstance(ranking, Ranking) else ranking,
+        )
         with self._lock:
-            row = int(item_rows(self._engine.item_ids, [item_id])[0])
-            if row >= 0:
-                self._learn(row, clicked)
-            if clicked:
-                self._dismissed.pop(item_id, None)
-                self._append([item_id])
-            else:
-                self._dismissed.pop(item_id, None)  # the newest dismissal is remembered longest
-                self._dismissed[item_id] = None
-                while len(self._dismissed) > DISMISSED_KEPT:
-                    del self._dismissed[next(iter(self._dismissed))]
+            if event.key is not None and event.key in self._event_keys:
+                return False
+            self._apply(self._made_from(event))
+        return True
+
+    def undo(self, event_id: int | str | None = None) -> bool:
+        """Take back the feedback of that id, or the last: everything is exactly as if it had never been given.
+
+        What came after it is applied again, against the lists that it was made on. At least the last 32 events of this
+        session can be undone; False, and nothing happens, where the event is none of them.
+
+        Raises:
+            InputError: an id that is neither an integer nor a string.
+        """
+        key = None if event_id is None else event_key(event_id)
+        with self._lock:
+            found = self._journal.undo(
+                lambda entry: isinstance(entry, _Feedback) and (key is None or entry.event.key == key)
+            )
+            if found is None:
+                return False
+            (model, keys, outcomes), entries = found
+            self._model.restore(model)
+            self._event_keys = deque(keys, EVENT_IDS_KEPT)
+            self._log.outcomes.clear()
+            self._log.outcomes.extend(outcomes)
+            for entry in entries:
+                self._apply(entry)
+        return True
 
     def save(self, path: str | os.PathLike[str] | None = None) -> int:
         """Write the state, atomically; returns its size in bytes. Without `path`, to the place given to `Reranker.user`.
@@ -207,119 +314,118 @@ class User:
             self._begin(UserState())
 
     def _state(self) -> UserState:
-        arrays, counters = self._mixture.learned()
+        arrays, counters = self._model.mixture.learned()
+        extra = self._log.extra() | self._model.extra() | {"event_ids": list(self._event_keys)}
         return UserState(
-            history=list(self._history),
-            dismissed=list(self._dismissed),
+            history=list(self._model.history.ids),
+            dismissed=list(self._model.dismissed),
             bundle=self._engine.bundle.fingerprint,
             learned=arrays,
-            counters=counters,
+            counters=counters | {"rankings": self._n_rankings},
+            extra={name: values for name, values in extra.items() if values},
         )
 
-    def _append(self, ids: list[ItemId]) -> None:
-        self._history.extend(ids)
-        known = [row for row in item_rows(self._engine.item_ids, ids).tolist() if row >= 0]
-        if known:
-            self._rows.extend(known)
-            self._look_up(known)
-            self._model_user = None
-            self._forget_now()
+    def _placed(
+        self, among: Placeable, scored: ListScores, k: int, options: RankOptions, source: str, number: int
+    ) -> Ranking:
+        """The ranking that the options ask for."""
+        slate = place(self._ranker, self._model, among, k, options, source=source, ranking=number)
+        ranking = _ranking(among.ids, among.rows >= 0, among.scores, slate.order, number)
+        if options.explore is not None:
+            ranking.propensities = slate.propensities.tolist()
+        if options.explain:
+            ranking.reasons = list_reasons(self._ranker, self._model, source, among.rows, scored, slate.order)
+        return ranking
 
-    def _look_up(self, rows: list[int]) -> None:
-        if rows:
-            for table, vectors in zip(self._ranker.tables, self._vectors, strict=True):
-                vectors.extend(table.lookup(np.array(rows, np.int64)))
+    def _recommended(
+        self,
+        k: int,
+        options: RankOptions,
+        users: tuple[NDArray[np.float32], ...],
+        exclude: NDArray[np.int64],
+        number: int,
+    ) -> Ranking:
+        """Of the best of the catalogue and of what is pinned, what the options ask for."""
+        never = self._ranker.rows(list(options.never))
+        pinned = self._ranker.rows(list(dict.fromkeys(options.first)))
+        pinned = pinned[(pinned >= 0) & ~np.isin(pinned, never)]
+        exclude = np.union1d(exclude, pinned)
+        size = max(10 * k, POOL)
+        while True:
+            rows, _ = self._ranker.top_k(users, size, exclude)
+            pool = np.concatenate([pinned, rows])
+            scored = ListScores(self._ranker.score(users, pool))
+            among = Placeable(
+                self._ranker.ids(pool.tolist()), pool, scored.scores, np.zeros(len(pool), np.int64)
+            )
+            ranking = self._placed(among, scored, k, options, "catalogue", number)
+            if len(ranking) == k or len(rows) < size:
+                return ranking
+            size *= 4
 
-    def _encoded(self) -> NDArray[np.float32]:
-        """The model's user vector of the history, float32 (D,)."""
-        if self._model_user is None:
-            block = self._vectors[0].block[-self._engine.max_length :]
-            encoded = self._engine.encode_vectors(block[None])[0] if len(block) else self._engine.prior()
-            self._model_user = encoded
-            return encoded
-        return self._model_user
-
-    def _experts(self) -> Experts:
-        """The experts' vectors at this moment."""
-        if self._now is None:
-            recent = [vectors.block[-RECENT:] for vectors in self._vectors]
-            means = self._ranker.recent_means(recent)
-            self._now = self._mixture.experts(self._encoded(), means, len(recent[0]))
-        return self._now
-
-    def _user_vectors(self, source: str) -> tuple[NDArray[np.float32], ...]:
-        """What ranks at this moment, a vector for each space."""
-        users = self._users.get(source)
-        if users is None:
-            users = self._users[source] = self._mixture.user_vectors(self._experts(), source)
-        return users
-
-    def _forget_now(self) -> None:
-        self._now = None
-        self._users.clear()
-
-    def _score(self, candidates: Candidates) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Scores, float32 (C,), -inf for what is unknown; and what a server's scores added to the logits."""
-        users = self._user_vectors(self._ranker.candidates)
-        rows, known = candidates.rows, candidates.known
-        if known is None:
-            scores = self._ranker.score(users, rows)
-        else:
-            scores = np.full(len(rows), -np.inf, np.float32)
-            if known.any():
-                scores[known] = self._ranker.score(users, rows[known])
-            if candidates.has_server is not None:
-                scores[~known & candidates.has_server] = scores[known].mean() if known.any() else 0.0
-        offset = None
-        if candidates.server is not None:
-            judged = scores if known is None else scores[known]
-            added = candidates.server * np.float32((judged.std() if len(judged) else 0.0) or 1.0)
-            scores += added
-            scale = self._mixture.logits_per_score(self._experts(), self._ranker.candidates)
-            offset = added * np.float32(scale)
-        if self._dismissed:
-            self._send_back(scores, candidates.ids)
-        return scores, offset
-
-    def _send_back(self, scores: NDArray[np.float32], ids: list[Any]) -> None:
-        """Lower the dismissed ones of the candidates below all others that are known, in their order; in place."""
-        dismissed = np.array([item_id in self._dismissed for item_id in ids])
-        dismissed &= np.isfinite(scores)
-        others = ~dismissed & np.isfinite(scores)
-        if dismissed.any() and others.any():
-            gap = scores[dismissed].max() - scores[others].min()
-            if gap >= 0:
-                scores[dismissed] -= np.float32(gap + max(1.0, abs(gap)))
-
-    def _remember(
-        self, candidates: Candidates, scores: NDArray[np.float32], offset: NDArray[np.float32] | None
-    ) -> None:
-        rows, known = candidates.rows, candidates.known
+    def _remember(self, candidates: Candidates, scored: ListScores, source: str, number: int) -> None:
+        rows, known, scores, offset = candidates.rows, candidates.known, scored.scores, scored.added
+        if offset is not None:
+            offset = offset * np.float32(self._model.logit_scale(source))
         if known is not None:
             rows, scores, offset = rows[known], scores[known], None if offset is None else offset[known]
         if len(rows):
-            self._shown.append(ShownList(self._experts(), self._ranker.candidates, rows, scores, offset))
+            self._shown.append(ShownList(self._model.experts(), source, rows, scores, offset, ranking=number))
 
-    def _learn(self, row: int, clicked: bool) -> None:
-        shown = next((shown for shown in reversed(self._shown) if row in shown), None)
-        if shown is None:  # found elsewhere: beside any items of the catalogue
-            shown = ShownList(self._experts(), "catalogue", np.empty(0, np.int64), is_catalogue=True)
-        against = contrast(shown, row, self._engine.n_items, self._mixture.n_events)
-        items = [space.table.lookup(against.rows) for space in self._ranker.spaces]
-        self._mixture.learn_(shown.experts, shown.source, items, against.added, against.item, chosen=clicked)
-        self._forget_now()
+    def _made_from(self, event: Event) -> _Feedback:
+        """An event with the list that it was made on: of the lists in memory, else of the log."""
+        row = int(self._ranker.rows([event.item_id])[0])
+        where = self._log.find(event.item_id, event.ranking)
+        shown = None if row < 0 else self._list_with(row, event.ranking)
+        number = shown.ranking if shown is not None else event.ranking if where is None else where[0]
+        logged = None if number is None else self._log.of_ranking(number)
+        displayed = () if logged is None else tuple(self._ranker.rows(logged.item_ids).tolist())
+        if shown is None and row >= 0 and event.ranking is not None and row in displayed:
+            rows = np.array([r for r in displayed if r >= 0], np.int64)
+            shown = ShownList(
+                self._model.experts(), self._ranker.candidates, rows, np.zeros(len(rows), np.float32)
+            )
+        position = event.position or (None if where is None else where[1])
+        outcome = None if number is None or position is None else Outcome(number, position, event.kind)
+        return _Feedback(event, shown, displayed, outcome)
+
+    def _list_with(self, row: int, ranking: int | None) -> ShownList | None:
+        return next(
+            (
+                shown
+                for shown in reversed(self._shown)
+                if (ranking is None or shown.ranking == ranking) and row in shown
+            ),
+            None,
+        )
+
+    def _apply(self, entry: _Observed | _Feedback) -> None:
+        self._journal.record(entry, self._snapshot)
+        if isinstance(entry, _Observed):
+            self._model.observe(entry.ids, entry.time)
+            return
+        self._model.take(entry.event, entry.shown, entry.displayed)
+        if entry.event.key is not None:
+            self._event_keys.append(entry.event.key)
+        if entry.outcome is not None:
+            self._log.outcomes.append(entry.outcome)
+
+    def _snapshot(self) -> tuple[Any, ...]:
+        return self._model.snapshot(), tuple(self._event_keys), tuple(self._log.outcomes)
 
 
-def _item_id(item_id: Any) -> ItemId:
-    """A plain integer or string; raises `InputError` for anything else."""
-    if isinstance(item_id, str):
-        return str(item_id)
-    if isinstance(item_id, int | np.integer) and not isinstance(item_id, bool):
-        return int(item_id)
-    raise InputError(
-        f"item id {item_id!r} of type {type(item_id).__name__}: expected an integer or a string"
-        + ("; give the ids one by one: observe(*item_ids)" if isinstance(item_id, list | tuple) else "")
-    )
+def _ranking(
+    ids: Sequence[ItemId],
+    known: NDArray[np.bool_] | None,
+    scores: NDArray[np.float32],
+    order: NDArray[np.int64],
+    number: int,
+) -> Ranking:
+    places = order.tolist()
+    items = [RankedItem(ids[n], score) for n, score in zip(places, scores[order].tolist(), strict=True)]
+    if known is None or known.all():
+        return Ranking(items, id=number)
+    return Ranking(items, id=number, unknown=frozenset(ids[n] for n in places if not known[n]))
 
 
 def _check_k(k: Any) -> None:

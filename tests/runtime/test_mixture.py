@@ -347,7 +347,7 @@ class TestInTheReranker:
         user.feedback(3)
         user.save()
         moved = Reranker.load(adapted(adaptation())).user(tmp_path / "state.bin")
-        assert (moved.history, moved._mixture.n_events) == ([3], 0)
+        assert (moved.history, moved._model.mixture.n_events) == ([3], 0)
 
 
 class TestTaste:
@@ -360,7 +360,7 @@ class TestTaste:
         user = ranker.user()
         user.observe(3, 9)
         user.feedback(27)
-        users = user._user_vectors("catalogue")
+        users = user._model.user_vectors("catalogue")
         items = ranker.engine.table.lookup(np.arange(50)) @ users[0]
         tastes = ranker.taste_table.lookup(np.arange(50)) @ users[1]
         scores = {item.item_id: item.score for item in user.rerank(range(1, 51), k=50)}
@@ -382,7 +382,7 @@ class TestTaste:
         for n in range(1, 20):
             user.recommend()
             user.feedback(n)
-        assert user._mixture.residuals[1].vector.any()
+        assert user._model.mixture.residuals[1].vector.any()
         user.save()
         again = ranker.user(tmp_path / "state.bin")
         assert again.rerank(range(1, 51), k=50) == user.rerank(range(1, 51), k=50)

@@ -75,7 +75,7 @@ class TestWithoutFeedback:
     def test_ties_go_to_the_earlier_candidate(self, range_bundle: Path) -> None:
         ranker = Reranker.load(range_bundle)
         user = ranker.user()
-        user._model_user = np.zeros(ranker.engine.width, np.float32)  # every score is 0
+        user._model._encoded = np.zeros(ranker.engine.width, np.float32)  # every score is 0
         assert ids_of(user.rerank([9, 2, 30, 1], k=4)) == [9, 2, 30, 1]
 
 
@@ -232,7 +232,7 @@ class TestFeedback:
     def test_dismissed_items_keep_their_order(self, user: User, items: list) -> None:
         order = ids_of(user.rerank(items, k=50))
         for item_id in (order[0], order[1]):
-            user._dismissed[item_id] = None
+            user._model.dismissed[item_id] = None
         assert ids_of(user.rerank(items, k=50)) == [*order[2:], *order[:2]]
 
     def test_only_dismissed_candidates(self, user: User, items: list) -> None:
@@ -249,14 +249,14 @@ class TestFeedback:
     def test_an_item_that_no_list_had(self, user: User, items: list) -> None:
         user.rerank(items[:10])
         user.feedback(items[30])
-        assert user._mixture.n_events == 1
+        assert user._model.mixture.n_events == 1
         assert np.isfinite([item.score for item in user.rerank(items, k=50)]).all()
 
     def test_a_click_that_comes_three_rankings_late(self, user: User, items: list) -> None:
         for n in range(4):
             user.rerank(items[10 * n : 10 * n + 10])
         user.feedback(items[5])
-        assert user._mixture.n_events == 1
+        assert user._model.mixture.n_events == 1
 
     def test_with_recommend(self, user: User, items: list) -> None:
         shown = ids_of(user.recommend(k=5))
@@ -274,8 +274,8 @@ class TestFeedback:
             for item_id in items:
                 user.rerank(items, k=3)
                 user.feedback(item_id)
-        assert user._mixture.n_events == 50
-        assert np.isfinite(user._mixture.residuals[0].vector).all()
+        assert user._model.mixture.n_events == 50
+        assert np.isfinite(user._model.mixture.residuals[0].vector).all()
 
     def test_a_dismissal_that_leaves_no_other_item(self, user: User, items: list) -> None:
         user.rerank([items[0]])
@@ -299,7 +299,7 @@ class TestFeedback:
             user.feedback(n, clicked=n % 3 != 0)
         assert len(user.history) == 512
         assert np.isfinite([item.score for item in user.rerank(range(1, 51), k=50)]).all()
-        assert len(user._rows) <= 512
+        assert len(user._model.history.rows) <= 512
 
 
 class TestThreads:
@@ -337,7 +337,7 @@ class TestThreads:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(click, range(4)))
         assert len(user.history) == before + 40
-        assert user._mixture.n_events == 40
+        assert user._model.mixture.n_events == 40
 
 
 class TestState:

@@ -1,0 +1,100 @@
+"""Categories of items: at most n of each, and the shares that a user is used to.
+
+Calibration (Steck 2018, RecSys, "Calibrated recommendations", sections 3 and 4): with p(g|i) = 1/n for each of an item's n
+categories, p(g) its mean over the user's history and q(g) over the list,
+
+    KL(p || q~) = sum_g p(g) log(p(g) / q~(g)),   q~ = .99 q + .01 p
+
+is what the list's categories lack; a candidate's value is minus the KL of the list with it. Without a history whose items
+have categories there is nothing to be calibrated to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+from .item_ids import ItemId
+from .rank_options import Categories
+
+Floats = NDArray[np.float64]
+SMOOTHING = 0.01
+"""alpha of the paper: keeps the KL finite while a category is missing."""
+
+
+class CategoryShares:
+    """p(g|i) of candidates, and of the user's history.
+
+    >>> shares = CategoryShares({1: "a", 2: ("a", "b")}, [2, 1, 9])
+    >>> shares.of_candidates.tolist()
+    [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]
+    """
+
+    def __init__(self, categories: Categories, candidates: Sequence[ItemId], history: Iterable[ItemId] = ()):
+        self._column: dict[str, int] = {}
+        listed = [self._columns(categories, item_id) for item_id in candidates]
+        past = [columns for item_id in history if (columns := self._columns(categories, item_id))]
+        self.of_candidates = self._matrix(listed)
+        """float64 (C, G), rows of sum 1, or 0 without a category."""
+        self.of_history = self._matrix(past).mean(axis=0) if past else None
+        """float64 (G,), of sum 1; None where no item of the history has a category."""
+
+    def _columns(self, categories: Categories, item_id: ItemId) -> list[int]:
+        found: Any = categories.get(item_id)
+        names: set[Any] = set() if found is None else {found} if isinstance(found, str) else {*found}
+        if not all(isinstance(name, str) for name in names):
+            raise InputError(f"categories: {found!r} of item {item_id!r}; expected a name or several names")
+        return sorted(self._column.setdefault(name, len(self._column)) for name in sorted(names))
+
+    def _matrix(self, listed: Sequence[list[int]]) -> Floats:
+        matrix = np.zeros((len(listed), len(self._column)))
+        for n, columns in enumerate(listed):
+            matrix[n, columns] = 1.0 / max(len(columns), 1)
+        return matrix
+
+
+class CategoryCap:
+    """At most `largest` items of one category."""
+
+    def __init__(self, shares: CategoryShares, largest: int) -> None:
+        self._in_category = shares.of_candidates > 0
+        self._left = np.full(self._in_category.shape[1], largest)
+
+    def place(self, n: int) -> None:
+        """Candidate n takes a place."""
+        self._left[self._in_category[n]] -= 1
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """bool (C,): whose categories have room for one more."""
+        full = self._in_category[:, self._left <= 0]
+        return np.logical_not(full.any(axis=1))
+
+
+class Calibration:
+    """Minus the KL of the list's categories to the user's."""
+
+    def __init__(self, shares: CategoryShares, target: Floats) -> None:
+        wanted = target > 0
+        self._target = target[wanted]
+        kinds, self._kind = np.unique(shares.of_candidates, axis=0, return_inverse=True)
+        self._kinds = kinds[:, wanted]  # (kinds, G wanted): candidates of the same categories are judged once
+        self._weights = kinds.sum(axis=1)  # 0 for what has no category: it leaves the shares as they are
+        self._kind = self._kind.reshape(-1)
+        self._sum = np.zeros(len(self._target))
+        self._placed = 0.0
+
+    def values(self) -> Floats:
+        placed = self._placed + self._weights
+        shares = (self._sum + self._kinds) / np.maximum(placed, 1.0)[:, None]
+        smoothed = (1 - SMOOTHING) * shares + SMOOTHING * self._target
+        lacking = (self._target * np.log(self._target / smoothed)).sum(axis=1)
+        return -lacking[self._kind]
+
+    def place(self, n: int) -> None:
+        kind = self._kind[n]
+        self._sum += self._kinds[kind]
+        self._placed += float(self._weights[kind])

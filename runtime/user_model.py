@@ -1,0 +1,203 @@
+"""What is known of one user, and what follows from it: the history, what was dismissed, the mixture that learns.
+
+`User` is the public face of it, with a lock, logs and files. Here the experts' vectors are made, lists are scored and
+choices are learned; what is made from the history is kept until the next event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .candidates import Candidates
+from .examination import among_examined
+from .feedback_event import Event, Habits, Lesson
+from .item_ids import ItemId
+from .list_scores import ListScores
+from .mixture import Experts, Mixture
+from .recency import RECENT
+from .shown_list import ShownList, contrast
+from .user_history import UserHistory
+from .user_state import DISMISSED_KEPT, UserState
+
+if TYPE_CHECKING:
+    from .reranker import Reranker
+
+Floats = NDArray[np.float32]
+
+
+class UserModel:
+    """One user's history, dismissals, habits and mixture. No lock: `User` has it."""
+
+    def __init__(self, ranker: Reranker, state: UserState) -> None:
+        self._ranker = ranker
+        self._engine = ranker.engine
+        self.history = UserHistory(ranker, state.history, _timed(state.extra.get("times")))
+        self.dismissed: dict[ItemId, None] = dict.fromkeys(state.dismissed)
+        """Oldest first."""
+        self.habits = Habits(_numbers(state.extra.get("dwells")), _numbers(state.extra.get("ratings")))
+        self.mixture = Mixture(ranker.spaces, self._engine.prior(), ranker.prior)
+        if state.bundle == self._engine.bundle.fingerprint:  # vectors mean something to their own model only
+            self.mixture.restore_(state.learned, state.counters)
+        self._encoded: Floats | None = None  # at its first use after an event
+        self._now: Experts | None = None  # made at its first use after an event or a lesson
+        self._users: dict[str, tuple[Floats, ...]] = {}
+
+    def experts(self) -> Experts:
+        """The experts' vectors at this moment."""
+        if self._now is None:
+            recent = [self.history.vectors(space)[-RECENT:] for space in range(len(self._ranker.tables))]
+            means = self._ranker.recent_means(recent)
+            self._now = self.mixture.experts(self._base_user(), means, len(recent[0]))
+        return self._now
+
+    def user_vectors(self, source: str) -> tuple[Floats, ...]:
+        """What ranks at this moment, a vector for each space."""
+        users = self._users.get(source)
+        if users is None:
+            users = self._users[source] = self.mixture.user_vectors(self.experts(), source)
+        return users
+
+    def logit_scale(self, source: str) -> float:
+        """What a score must be multiplied by to be a logit."""
+        return self.mixture.logits_per_score(self.experts(), source)
+
+    def score(self, candidates: Candidates, source: str, *, unknown_by_prior: bool = False) -> ListScores:
+        """Scores of a list. What is unknown has -inf, or with `unknown_by_prior` the score of an average item."""
+        users = self.user_vectors(source)
+        rows, known = candidates.rows, candidates.known
+        by_server = None if known is None or candidates.has_server is None else ~known & candidates.has_server
+        if known is None:
+            scores = self._ranker.score(users, rows)
+        else:
+            scores = np.full(len(rows), -np.inf, np.float32)
+            if known.any():
+                scores[known] = self._ranker.score(users, rows[known])
+            if unknown_by_prior:
+                scores[~known] = self._average_score(users)
+            if by_server is not None:
+                scores[by_server] = scores[known].mean() if known.any() else 0.0
+        added = None
+        if candidates.server is not None:
+            judged = scores if known is None else scores[known]
+            added = candidates.server * np.float32((judged.std() if len(judged) else 0.0) or 1.0)
+            scores += added
+        scored = ListScores(scores, added, by_server)
+        if self.dismissed:
+            scored.send_back_(np.array([item_id in self.dismissed for item_id in candidates.ids]))
+        return scored
+
+    def learn(self, row: int, lesson: Lesson, shown: ShownList | None, displayed: Sequence[int]) -> None:
+        """A choice or a dismissal.
+
+        Args:
+            shown: what it was made from; None where that is not known: then it is learned beside any items.
+            displayed: rows of the list in the order of their places, -1 where unknown; for the examination model.
+        """
+        if shown is None:
+            shown = ShownList(self.experts(), "catalogue", np.empty(0, np.int64), is_catalogue=True)
+        against = contrast(shown, row, self._engine.n_items, self.mixture.n_events)
+        examination = self._ranker.examination
+        if examination is not None and row in displayed:
+            against = among_examined(against, np.asarray(displayed, np.int64), examination)
+        items = [self._ranker.lookup(space, against.rows) for space in range(len(self._ranker.tables))]
+        self.mixture.learn_(
+            shown.experts,
+            shown.source,
+            items,
+            against.added,
+            against.item,
+            chosen=lesson.chosen,
+            weight=lesson.weight,
+        )
+        self._forget_now()
+
+    def observe(self, ids: Sequence[ItemId], time: float | None = None) -> None:
+        """Events that are not learned."""
+        if self.history.append(ids, time):
+            self._encoded = None
+            self._forget_now()
+
+    def take(self, event: Event, shown: ShownList | None, displayed: Sequence[int]) -> None:
+        """Feedback: learn what it teaches, and keep history and dismissals."""
+        lesson = self.habits.lesson(event)
+        row = int(self._ranker.rows([event.item_id])[0])
+        if lesson is not None and row >= 0:
+            self.learn(row, lesson, shown, displayed)
+        if lesson is None:
+            return
+        self.dismissed.pop(event.item_id, None)
+        if lesson.chosen:
+            if not event.belongs_to_a_visit or not self.history.has_lately(event.item_id):
+                self.observe([event.item_id], event.time)
+        else:  # the newest dismissal is remembered longest
+            self.dismissed[event.item_id] = None
+            while len(self.dismissed) > DISMISSED_KEPT:
+                del self.dismissed[next(iter(self.dismissed))]
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """All of it, for `restore`."""
+        arrays, counters = self.mixture.learned()
+        return (
+            self.history.snapshot(),
+            tuple(self.dismissed),
+            (tuple(self.habits.dwells), tuple(self.habits.ratings)),
+            {name: values.copy() for name, values in arrays.items()},
+            dict(counters),
+        )
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Be what the snapshot was, to the last bit."""
+        history, dismissed, habits, arrays, counters = snapshot
+        self.history.restore(history)
+        self.dismissed = dict.fromkeys(dismissed)
+        self.habits = Habits(*habits)
+        self.mixture.restore_(arrays, counters)
+        self._encoded = None
+        self._forget_now()
+
+    def extra(self) -> dict[str, Any]:
+        """For a state file, beside history, dismissals and what the mixture learned."""
+        kept = {
+            "times": self.history.timed(),
+            "dwells": list(self.habits.dwells),
+            "ratings": list(self.habits.ratings),
+        }
+        return {name: values for name, values in kept.items() if values}
+
+    def _average_score(self, users: Sequence[Floats]) -> float:
+        """Of the center of each space: the mean over the catalogue."""
+        return float(sum(space.center @ user for space, user in zip(self._ranker.spaces, users, strict=True)))
+
+    def _base_user(self) -> Floats:
+        """The model's user vector of the history, float32 (D,)."""
+        if self._encoded is None:
+            block = self.history.vectors(0)[-self._engine.max_length :]
+            encoded = self._engine.encode_vectors(block[None])[0] if len(block) else self._engine.prior()
+            self._encoded = encoded
+            return encoded
+        return self._encoded
+
+    def _forget_now(self) -> None:
+        self._now = None
+        self._users.clear()
+
+
+def _numbers(values: Any) -> list[float]:
+    """Those of a list of a state file that are numbers."""
+    listed: list[Any] = list(values) if isinstance(values, list | tuple) else []
+    return [float(v) for v in listed if isinstance(v, int | float) and not isinstance(v, bool)]
+
+
+def _timed(values: Any) -> list[tuple[ItemId, float]]:
+    found: list[tuple[ItemId, float]] = []
+    for entry in values if isinstance(values, list | tuple) else []:
+        match entry:
+            case [int() | str() as item_id, int() | float() as time]:
+                found.append((item_id, float(time)))
+            case _:
+                pass
+    return found
