@@ -4,46 +4,30 @@ For each held-out user, event by event, in time order:
 
     rank the candidates (the item that was chosen next, and others) -> reveal the choice -> let the system learn
 
-Systems, all on the same events and candidates:
-
-    frozen    the bundle, its scores computed once, before the user's first event here: a list from a server
-    live      the model sees the history up to now, and learns nothing
-    calibrated  where the bundle has a prior: the live model and popularity, weighted as fitted; all that the mixture
-                gains over it, it owes to its other experts and to learning
-    adaptive  the history and the prior's mixture of experts, learning from each choice: `User.feedback`
-
 Candidates are the chosen item and `n_negatives` others drawn by popularity without replacement (so that popularity alone
-is no help), or the catalogue; in both, without what the user already chose. The figure is NDCG@10, mean over the events
-of a user, then over users; intervals are paired bootstrap over users. Ties count against every system.
+is no help), or the catalogue; in both, without what the user already chose. The systems are those of `replay_systems`, the
+figures those of `replay_summary`. Ties count against every system.
 
 What is replayed must be unknown to the bundle: it was trained on what lies before the cut, on `Replay.training` and
-nothing else. The last two events of a bundle trained under leave-one-out are unknown to it too, but of other users it
-knows their future: good for a smoke test, not for a claim.
+nothing else. Of a bundle trained and fitted under leave-one-out only each user's last event is: `replay_last_event` tells
+the one before it as feedback, and ranks the last; of other users such a bundle knows what they did later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import InputError
 from .popularity import item_counts
-from .ranking_metrics import Interval, bootstrap_mean, ndcg, paired_bootstrap
-
-if TYPE_CHECKING:
-    from ..runtime.item_ids import ItemId
-    from ..runtime.reranker import Reranker, User
+from .ranking_metrics import ndcg
 
 Rows = NDArray[np.int64]
-CURVE_EDGES = (1, 2, 3, 6, 11, 21, 51, 101)
-"""First events of the spans of the learning curve: 1, 2, 3-5, 6-10, 11-20, 21-50, 51-100, 101 and later."""
-LOSS_TOLERANCE = 0.02
-"""A user loses where the adaptive NDCG is more than this share below the live one."""
+Candidates = Literal["popularity", "catalogue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +40,8 @@ class Stream:
     """item_rows before the cut, oldest first; empty for a new user."""
     events: Rows
     """item_rows from the cut on, oldest first, at least one."""
+    n_told: int = 0
+    """Of the events: the first ones, told as feedback and not ranked, since the bundle was fitted on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +59,21 @@ class Replay:
 class ReplayConfig:
     """How to replay."""
 
-    candidates: Literal["sampled", "catalogue"] = "sampled"
+    candidates: Candidates = "popularity"
     n_negatives: int = 99
-    """Candidates beside the chosen item, when sampled; fewer where the catalogue ends."""
+    """Candidates beside the chosen item, when drawn by popularity; fewer where the catalogue ends."""
     max_events: int = 100
     """Of a user; what comes later is left out, so that a few heavy users do not take all the time."""
     max_users: int | None = None
-    """Drawn with the seed; None takes all."""
+    """Drawn with `users_seed`; None takes all."""
     seed: int = 0
+    """Of the candidates."""
+    users_seed: int = 0
+    """Of `max_users`."""
 
     def __post_init__(self) -> None:
-        if self.candidates not in ("sampled", "catalogue"):
-            raise InputError(f"replay: candidates {self.candidates!r}, expected 'sampled' or 'catalogue'")
+        if self.candidates not in ("popularity", "catalogue"):
+            raise InputError(f"replay: candidates {self.candidates!r}, expected 'popularity' or 'catalogue'")
         for name in ("n_negatives", "max_events"):
             if getattr(self, name) < 1:
                 raise InputError(f"replay: {name} {getattr(self, name)}, expected at least 1")
@@ -124,6 +113,19 @@ def replay_last_share(sequences: Sequence[Rows], *, share: float = 0.2) -> Repla
     return _replay(sequences, n_before, f"the last {share:.0%} of each user's events")
 
 
+def replay_last_event(sequences: Sequence[Rows]) -> Replay:
+    """For a bundle made under leave-one-out: the event before the last is told, the last one ranked.
+
+    Raises:
+        InputError: nobody has three events.
+    """
+    streams = [Stream(u, s[:-2], s[-2:], n_told=1) for u, s in enumerate(sequences) if len(s) >= 3]
+    if not streams:
+        raise InputError("replay: no user has three events; nobody can be asked about the last one")
+    training = [sequence[:-2] for sequence in sequences]
+    return Replay(streams, training, "each user's last event, after the one before it was told as feedback")
+
+
 def _replay(sequences: Sequence[Rows], n_before: list[int], protocol: str) -> Replay:
     streams = [
         Stream(user, sequence[:n], sequence[n:])
@@ -152,83 +154,19 @@ Start = Callable[[Stream], System]
 """Makes a system for one user, who has the stream's history."""
 
 
-class FrozenList:
-    """The bundle's scores at the cut."""
-
-    def __init__(self, ranker: Reranker, stream: Stream) -> None:
-        engine = ranker.engine
-        history = stream.history[-engine.max_length :]
-        user = engine.encode(history[None]) if len(history) else engine.prior()[None]
-        self._scores = engine.score(user, np.arange(engine.n_items)[None])[0]
-
-    def score(self, candidates: Rows) -> NDArray[np.float32]:
-        return self._scores[candidates]
-
-    def chosen(self, row: int) -> None:
-        pass
-
-
-class LiveModel:
-    """The bundle's model on the history up to now, with a weight of popularity: `weights` are of both."""
-
-    def __init__(self, ranker: Reranker, stream: Stream, weights: Sequence[float] = (1.0, 0.0)) -> None:
-        self._engine = ranker.engine
-        self._weights = np.asarray(weights, np.float32)
-        self._history = stream.history.tolist()
-
-    def score(self, candidates: Rows) -> NDArray[np.float32]:
-        engine = self._engine
-        user = engine.prior()
-        if self._history:  # with none, popularity is all that the model has to say
-            history = np.array([self._history[-engine.max_length :]], np.int64)
-            user = self._weights @ np.stack([engine.encode(history)[0], user])
-        return engine.score(user[None], candidates[None])[0]
-
-    def chosen(self, row: int) -> None:
-        self._history.append(row)
-
-
-class AdaptiveUser:
-    """The bundle as an app uses it: `rerank`, then `feedback`."""
-
-    def __init__(self, ranker: Reranker, stream: Stream) -> None:
-        self._item_ids = ranker.engine.item_ids
-        self.user: User = ranker.user()
-        self.user.observe(*self._item_ids.ids(stream.history))
-
-    def score(self, candidates: Rows) -> NDArray[np.float32]:
-        ids = self._item_ids.ids(candidates)
-        score_of: dict[ItemId, float] = dict(self.user.rerank(ids, k=len(ids)))
-        return np.array([score_of[item_id] for item_id in ids], np.float32)
-
-    def chosen(self, row: int) -> None:
-        (item_id,) = self._item_ids.ids([row])
-        self.user.feedback(item_id, clicked=True)
-
-
-def standard_systems(ranker: Reranker) -> dict[str, Start]:
-    """Those of the module's docstring; `live` is what the others are compared with."""
-    systems: dict[str, Start] = {
-        "frozen": lambda stream: FrozenList(ranker, stream),
-        "live": lambda stream: LiveModel(ranker, stream),
-    }
-    if ranker.prior is not None:
-        calibrated = ranker.prior.calibrated[ranker.candidates]
-        systems["calibrated"] = lambda stream: LiveModel(ranker, stream, calibrated.tolist())
-    return systems | {"adaptive": lambda stream: AdaptiveUser(ranker, stream)}
-
-
 @dataclass(slots=True)
 class Traces:
     """The ranks that every system gave, event by event."""
 
+    users: list[int] = field(default_factory=list)
+    """`Stream.user`."""
     new_user: list[bool] = field(default_factory=list)
     ranks: list[dict[str, Rows]] = field(default_factory=list)
     """One a user: int64 (events,) by system, 1 for the best."""
 
-    def by_user(self, system: str) -> NDArray[np.float64]:
-        """Mean NDCG@10 over the events of each user: float64 (U,)."""
-        return np.array([ndcg(ranks[system], 10).mean() for ranks in self.ranks])
+    def by_user(self, system: str, n_first: int | None = None) -> NDArray[np.float64]:
+        """Mean NDCG@10 over the (first) events of each user: float64 (U,)."""
+        return np.array([ndcg(ranks[system][:n_first], 10).mean() for ranks in self.ranks])
 
 
 def trace(
@@ -244,132 +182,29 @@ def trace(
     """
     popularity = item_counts(replay.training, n_items).astype(np.float64)
     traces = Traces()
-    for stream in _drawn(replay.streams, config):
+    for stream in drawn(replay.streams, config):
         running = {name: start(stream) for name, start in systems.items()}
         ranks: dict[str, list[int]] = {name: [] for name in systems}
-        for target, candidates in candidate_lists(stream, popularity, config):
+        for n, (target, candidates) in enumerate(candidate_lists(stream, popularity, config)):
             where = int(np.flatnonzero(candidates == target)[0])
             for name, system in running.items():
                 scores = system.score(candidates)
-                ranks[name].append(len(scores) - int(np.count_nonzero(scores < scores[where])))
+                if n >= stream.n_told:
+                    ranks[name].append(len(scores) - int(np.count_nonzero(scores < scores[where])))
                 system.chosen(target)
+        traces.users.append(stream.user)
         traces.new_user.append(len(stream.history) == 0)
         traces.ranks.append({name: np.array(values, np.int64) for name, values in ranks.items()})
         progress(1)
     return traces
 
 
-def replay_systems(
-    ranker: Reranker,
-    replay: Replay,
-    config: ReplayConfig | None = None,
-    *,
-    systems: dict[str, Start] | None = None,
-    progress: Callable[[int], object] = lambda done: None,
-) -> dict[str, Any]:
-    """Replay and summarize: a dict that is ready for JSON.
-
-    Args:
-        systems: `standard_systems` by default; one of them is called `live`.
-        progress: called with the number of users just done, out of `n_replayed(replay, config)`.
-    """
-    config = config or ReplayConfig()
-    systems = systems or standard_systems(ranker)
-    traces = trace(systems, replay, ranker.engine.n_items, config, progress)
-    return {
-        "protocol": replay.protocol,
-        "candidates": f"{config.n_negatives} by popularity"
-        if config.candidates == "sampled"
-        else "catalogue",
-        "users": len(traces.ranks),
-        "new_users": sum(traces.new_user),
-        "events": sum(len(ranks["live"]) for ranks in traces.ranks),
-        "seed": config.seed,
-        **summarize_traces(traces, list(systems), seed=config.seed),
-    }
-
-
-def n_replayed(replay: Replay, config: ReplayConfig) -> int:
-    """Users that `replay_systems` goes through: the length of its progress bar."""
-    return min(len(replay.streams), config.max_users or len(replay.streams))
-
-
-def summarize_traces(traces: Traces, systems: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
-    """NDCG@10 of every system, gains over `live` and of `adaptive` over `frozen`, learning curve, users who lose."""
-    by_user = {name: traces.by_user(name) for name in systems}
-
-    def gain(a: str, b: str) -> dict[str, Any]:
-        found = paired_bootstrap(by_user[a], by_user[b], seed=seed)
-        ratio = found.ratio
-        percent = Interval(*(100.0 * (value - 1.0) for value in (ratio.value, ratio.low, ratio.high)))
-        return {
-            "system": a,
-            "over": b,
-            "percent": percent.to_json(),
-            "difference": found.difference.to_json(),
-        }
-
-    pairs = [(name, "live") for name in systems if name != "live"]
-    pairs += [("adaptive", name) for name in ("calibrated", "frozen") if {name, "adaptive"} <= {*by_user}]
-    losing = {
-        name: float(np.mean(by_user[name] < (1.0 - LOSS_TOLERANCE) * by_user["live"] - 1e-12))
-        for name in systems
-        if name != "live"
-    }
-    return {
-        "ndcg@10": {name: bootstrap_mean(by_user[name], seed=seed).to_json() for name in systems},
-        "gains": [gain(a, b) for a, b in pairs],
-        "share_of_users_that_lose": losing,
-        "learning_curve": _learning_curve(traces, systems),
-    }
-
-
-def _learning_curve(traces: Traces, systems: Sequence[str]) -> list[dict[str, Any]]:
-    """Mean NDCG@10 by the number of the event, over the users who have such events."""
-    curve: list[dict[str, Any]] = []
-    longest = max(len(ranks["live"]) for ranks in traces.ranks)
-    for first, after in pairwise((*CURVE_EDGES, max(longest + 1, CURVE_EDGES[-1] + 1))):
-        span = slice(first - 1, after - 1)
-        users = [ranks for ranks in traces.ranks if len(ranks["live"]) >= first]
-        if not users:
-            break
-        point: dict[str, Any] = {
-            "first": first,
-            "last": min(after - 1, longest),
-            "users": len(users),
-        }
-        for name in systems:
-            point[name] = float(np.mean([ndcg(ranks[name][span], 10).mean() for ranks in users]))
-        curve.append(point)
-    return curve
-
-
-def replay_lines(result: dict[str, Any]) -> list[str]:
-    """The result for people, a few lines."""
-    lines = [
-        f"replay: {result['users']:,} users ({result['new_users']:,} new), {result['events']:,} events, "
-        f"{result['protocol']}; candidates: {result['candidates']}"
-    ]
-    for name, value in result["ndcg@10"].items():
-        line = f"  {name:<10} NDCG@10 {value['value']:.4f}"
-        gain = next((g for g in result["gains"] if (g["system"], g["over"]) == (name, "live")), None)
-        if gain is not None and name not in ("frozen", "calibrated"):
-            percent = gain["percent"]
-            line += f"   {percent['value']:+.1f}% [{percent['low']:+.1f}, {percent['high']:+.1f}] over live"
-        over = next((g for g in result["gains"] if (g["system"], g["over"]) == (name, "calibrated")), None)
-        if over is not None:
-            percent = over["percent"]
-            line += (
-                f"; {percent['value']:+.1f}% [{percent['low']:+.1f}, {percent['high']:+.1f}] over calibrated"
-            )
-        lines.append(line)
-    curve = result["learning_curve"]
-    spans = [f"{p['first']}" + ("" if p["first"] == p["last"] else f"-{p['last']}") for p in curve]
-    lines.append("  by event   " + " ".join(f"{span:>7}" for span in spans))
-    lines += [
-        f"    {name:<9}" + " ".join(f"{point[name]:>7.4f}" for point in curve) for name in result["ndcg@10"]
-    ]
-    return lines
+def drawn(streams: list[Stream], config: ReplayConfig) -> list[Stream]:
+    """The users that are replayed, as many as `config.max_users`; the same ones for every seed's candidates."""
+    if config.max_users is None or config.max_users >= len(streams):
+        return streams
+    chosen = np.random.default_rng(config.users_seed).choice(len(streams), config.max_users, replace=False)
+    return [streams[n] for n in sorted(chosen.tolist())]
 
 
 def candidate_lists(
@@ -387,7 +222,7 @@ def candidate_lists(
     free[stream.history] = False
     for target in stream.events[: config.max_events].tolist():
         free[target] = False
-        if config.candidates == "sampled":
+        if config.candidates == "popularity":
             # Gumbel top-k: sampling without replacement in proportion to popularity
             keys = np.where(free, log_popularity + rng.gumbel(size=len(free)), -np.inf)
             n = min(config.n_negatives, int(free.sum()))
@@ -395,10 +230,3 @@ def candidate_lists(
         else:
             others = np.flatnonzero(free)
         yield target, np.sort(np.append(others, target))
-
-
-def _drawn(streams: list[Stream], config: ReplayConfig) -> list[Stream]:
-    if config.max_users is None or config.max_users >= len(streams):
-        return streams
-    drawn = np.random.default_rng(config.seed).choice(len(streams), config.max_users, replace=False)
-    return [streams[n] for n in sorted(drawn.tolist())]

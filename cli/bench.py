@@ -7,6 +7,7 @@ import json
 import shlex
 from pathlib import Path
 
+from .option_types import count
 from .progress import terminal_track
 from .subparsers import Subparsers
 
@@ -44,12 +45,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--users",
         metavar="N",
-        type=_count,
+        type=count,
         default=400,
         help="users whose histories are timed (default: 400)",
     )
     parser.add_argument(
-        "--rounds", metavar="N", type=_count, default=400, help="timed calls of each operation (default: 400)"
+        "--rounds", metavar="N", type=count, default=400, help="timed calls of each operation (default: 400)"
     )
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="of samples and resamples (default: 0)"
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     alone = str(args.json) == "-"
     outputs = [path for path in (args.json, args.report) if path is not None and str(path) != "-"]
     for path in outputs:
-        _check_writable(path)
+        check_writable(path)
     results = run_bench(
         BenchConfig(
             bundles=tuple(args.bundles),
@@ -100,16 +101,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(_count(part) for part in text.split(",")))
+    return tuple(dict.fromkeys(count(part) for part in text.split(",")))
 
 
-def _count(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of at least 1")
-    return int(text)
-
-
-def _check_writable(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Before minutes of measuring: an output that could not be written."""
     from ..runtime.errors import InputError
 

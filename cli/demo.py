@@ -156,17 +156,19 @@ def replay_future(
     bundle: Path, interactions: Interactions, cut: float, titles: dict[int, str], *, quick: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Step through the events after the cut with the bundle; what came out, and as lines for people."""
-    from ..benchmarks.replay import ReplayConfig, n_replayed, replay_lines, replay_systems
+    from ..benchmarks.replay import ReplayConfig, drawn
+    from ..benchmarks.replay_bundles import replay_one
+    from ..benchmarks.replay_summary import replay_lines
     from ..runtime.reranker import Reranker
 
     ranker = Reranker.load(bundle, candidates="popularity")
     replay = future_of(interactions, ranker.engine.item_ids, cut)
     config = ReplayConfig(max_users=20 if quick else None, max_events=10 if quick else 100)
-    with terminal_track("replay", n_replayed(replay, config)) as advance:
-        result = replay_systems(ranker, replay, config, progress=advance)
+    with terminal_track("replay", len(drawn(replay.streams, config))) as advance:
+        result = replay_one(ranker, replay, config, progress=advance)
     lines = [
         "Each user's future, event by event: rank 100 candidates, see what was chosen, learn from it, go on.",
-        "frozen: scores computed once, on a server; live: the model sees each choice;",
+        "stale: scores computed once, on a server; live: the model sees each choice;",
         *(["calibrated: the same with popularity, weighted when it was compressed;"] if ranker.prior else []),
         "adaptive: it also learns from each choice, as an app does.",
         "",

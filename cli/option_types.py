@@ -6,6 +6,17 @@ import argparse
 import re
 
 
+def count(text: str) -> int:
+    """A number of things, at least 1.
+
+    >>> count("12")
+    12
+    """
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of at least 1")
+    return int(text)
+
+
 def share(text: str) -> float:
     """A share of something, from 0 to 1.
 

@@ -9,20 +9,19 @@ import numpy as np
 import pytest
 
 from pocketrec.benchmarks.replay import (
-    AdaptiveUser,
-    FrozenList,
-    LiveModel,
     ReplayConfig,
     Stream,
+    Traces,
     candidate_lists,
-    n_replayed,
+    drawn,
     replay_from_time,
+    replay_last_event,
     replay_last_share,
-    replay_lines,
-    replay_systems,
-    standard_systems,
     trace,
 )
+from pocketrec.benchmarks.replay_bundles import replay_one
+from pocketrec.benchmarks.replay_summary import replay_lines, summarize_runs
+from pocketrec.benchmarks.replay_systems import AdaptiveUser, LiveModel, StaleList, standard_systems
 from pocketrec.runtime import InputError, Reranker
 
 TINY = Path(__file__).parent.parent / "runtime" / "data" / "tiny-text.pocket"
@@ -44,7 +43,7 @@ def sequences(ranker: Reranker) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def result(ranker: Reranker, sequences: list[np.ndarray]) -> dict:
-    return replay_systems(ranker, replay_last_share(sequences, share=0.9), ReplayConfig(n_negatives=20))
+    return replay_one(ranker, replay_last_share(sequences, share=0.9), ReplayConfig(n_negatives=20))
 
 
 class ByRow:
@@ -104,6 +103,19 @@ class TestStreams:
     def test_configurations_that_mean_nothing(self, changes: dict) -> None:
         with pytest.raises(InputError, match="replay: "):
             ReplayConfig(**changes)
+
+    def test_the_last_event_after_the_one_before_was_told(self, ranker: Reranker) -> None:
+        replay = replay_last_event([np.array([1, 2, 3, 4]), np.array([5, 6])])
+        assert [(s.history.tolist(), s.events.tolist(), s.n_told) for s in replay.streams] == [
+            ([1, 2], [3, 4], 1)
+        ]
+        assert [s.tolist() for s in replay.training] == [[1, 2], []]
+        told: list[ByRow] = []
+        traces = trace({"live": lambda _: told.append(ByRow()) or told[-1]}, replay, N_ITEMS, ReplayConfig())
+        assert told[0].told == [3, 4]
+        assert len(traces.ranks[0]["live"]) == 1
+        with pytest.raises(InputError, match="no user has three events"):
+            replay_last_event([np.array([1, 2])])
 
 
 class TestCandidates:
@@ -192,22 +204,22 @@ class TestTrace:
     ) -> None:
         for history in (sequences[0][:5], sequences[0][:0]):
             stream, candidates = Stream(0, history, sequences[1]), np.arange(20)
-            frozen = FrozenList(ranker, stream).score(candidates)
+            stale = StaleList(ranker, stream).score(candidates)
             live = LiveModel(ranker, stream).score(candidates)
             adaptive = AdaptiveUser(ranker, stream).score(candidates)
-            assert np.argsort(-frozen).tolist() == np.argsort(-live).tolist()
+            assert np.argsort(-stale).tolist() == np.argsort(-live).tolist()
             np.testing.assert_array_equal(live, adaptive)
 
 
-class TestReplaySystems:
+class TestReplayOne:
     def test_it_is_json_and_complete(self, result: dict, sequences: list[np.ndarray]) -> None:
         json.dumps(result, allow_nan=False)
         assert (result["users"], result["new_users"]) == (90, 0)
-        assert {*result["ndcg@10"]} == {"frozen", "live", "adaptive"}
+        assert {*result["ndcg@10"]} == {"stale", "live", "adaptive"}
         assert [(gain["system"], gain["over"]) for gain in result["gains"]] == [
-            ("frozen", "live"),
+            ("stale", "live"),
             ("adaptive", "live"),
-            ("adaptive", "frozen"),
+            ("adaptive", "stale"),
         ]
 
     def test_learning_helps_where_there_is_something_to_learn(self, result: dict) -> None:
@@ -229,7 +241,7 @@ class TestReplaySystems:
         assert curve[0]["live"] == curve[0]["adaptive"]  # nothing learned yet
 
     def test_the_same_twice(self, ranker: Reranker, sequences: list[np.ndarray], result: dict) -> None:
-        again = replay_systems(ranker, replay_last_share(sequences, share=0.9), ReplayConfig(n_negatives=20))
+        again = replay_one(ranker, replay_last_share(sequences, share=0.9), ReplayConfig(n_negatives=20))
         assert again == result
 
     def test_bounds(self, ranker: Reranker, sequences: list[np.ndarray]) -> None:
@@ -238,12 +250,48 @@ class TestReplaySystems:
             ReplayConfig(max_users=4, max_events=3, n_negatives=5),
         )
         done: list[int] = []
-        result = replay_systems(ranker, replay, config, progress=done.append)
-        assert (result["users"], result["events"], sum(done)) == (4, 12, n_replayed(replay, config))
+        result = replay_one(ranker, replay, config, progress=done.append)
+        assert (result["users"], result["events"], sum(done)) == (4, 12, len(drawn(replay.streams, config)))
 
     def test_lines_for_people(self, result: dict) -> None:
         lines = replay_lines(result)
         assert lines[0].startswith("replay: 90 users (0 new), ")
         assert "NDCG@10" in lines[1]
-        assert "over live" in next(line for line in lines if "adaptive" in line)
-        assert lines[4].split()[2:] == ["1", "2", "3-5", "6-10", "11-20", "21-22"]
+        (over,) = (line for line in replay_lines(result, "live") if "adaptive over" in line)
+        assert "over live" in over
+        assert "of the users lose more than 2%" in over
+        assert next(line for line in lines if "by event" in line).split()[2:] == [
+            "1",
+            "2",
+            "3-5",
+            "6-10",
+            "11-20",
+            "21-22",
+        ]
+
+
+class TestRuns:
+    def runs(self) -> list[Traces]:
+        perfect, last = np.array([1, 1]), np.array([11, 11])
+        ranks = {"live": last, "adaptive": perfect}
+        return [
+            Traces([3, 5], [True, True], [ranks, {"live": perfect, "adaptive": last}]),
+            Traces([5, 3], [True, True], [ranks, ranks]),
+        ]
+
+    def test_a_users_figure_is_the_mean_over_the_runs(self) -> None:
+        summary = summarize_runs(self.runs())
+        assert summary["by_user"] == {"user": [3, 5], "live": [0.0, 0.5], "adaptive": [1.0, 0.5]}
+        assert (summary["users"], summary["runs"], summary["events"]) == (2, 2, 4)
+        assert summary["share_of_users_that_lose"] == {"live": 0.0}
+
+    def test_new_users_by_their_first_events(self) -> None:
+        first = summarize_runs(self.runs())["new_users_first_events"]
+        assert first["ndcg@10"] == {"live": 0.25, "adaptive": 0.75}
+        assert first["gains"][0]["percent"]["value"] == pytest.approx(200.0)
+
+    def test_who_loses(self) -> None:
+        ranks = [{"live": np.array([1]), "adaptive": np.array([rank])} for rank in (1, 2, 11, 1)]
+        summary = summarize_runs([Traces([0, 1, 2, 3], [False] * 4, ranks)])
+        assert summary["share_of_users_that_lose"] == {"live": 0.5}
+        assert "new_users_first_events" not in summary
