@@ -6,24 +6,35 @@ A new layout is one file with a `LAYOUT`, and one entry here.
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...runtime.errors import InputError
 from ...runtime.item_ids import ItemIds
 from ..checkpoint import Checkpoint, read_checkpoint
 from . import (
+    fuxictr_autoint,
+    fuxictr_deepfm,
+    fuxictr_fm,
     icsrec_gru4rec,
     native,
     pmixer_sasrec,
+    recbole_autoint,
     recbole_bert4rec,
     recbole_caser,
+    recbole_dcnv2,
+    recbole_deepfm,
+    recbole_din,
+    recbole_fm,
     recbole_gru4rec,
     recbole_lightsans,
     recbole_narm,
+    recbole_neumf,
     recbole_sasrec,
+    recbole_wide_deep,
     s3rec,
 )
-from .teacher import Layout, LoadOptions, Teacher
+from .teacher import Layout, LoadOptions, PointwiseTeacher, Teacher
 
 if TYPE_CHECKING:
     from ...benchmarks.interactions import Interactions
@@ -39,6 +50,16 @@ LAYOUTS: tuple[Layout, ...] = (
     recbole_narm.LAYOUT,
     recbole_caser.LAYOUT,
     recbole_lightsans.LAYOUT,
+    recbole_neumf.LAYOUT,
+    recbole_fm.LAYOUT,
+    recbole_deepfm.LAYOUT,
+    recbole_wide_deep.LAYOUT,
+    recbole_dcnv2.LAYOUT,
+    recbole_autoint.LAYOUT,
+    recbole_din.LAYOUT,
+    fuxictr_fm.LAYOUT,
+    fuxictr_deepfm.LAYOUT,
+    fuxictr_autoint.LAYOUT,
 )
 
 
@@ -50,7 +71,7 @@ def load_teacher(
     interactions: Interactions | None = None,
     item_ids: ItemIds | None = None,
 ) -> Teacher:
-    """Reads a checkpoint, finds its layout by its keys, and builds the model.
+    """Reads a checkpoint of a sequence model, finds its layout by its keys, and builds the model.
 
     Args:
         path: The checkpoint file.
@@ -67,13 +88,45 @@ def load_teacher(
         n_heads=n_heads,
         item_ids=item_ids,
         data_item_ids=None if interactions is None else list(interactions.item_ids),
+        interactions=interactions,
     )
     teacher = find_layout(checkpoint, layout).load(checkpoint, options)
+    if isinstance(teacher, PointwiseTeacher):
+        raise InputError(
+            f"{path}: {teacher.layout} is a pointwise model; expected one that ranks by a history"
+        )
     if len(teacher.item_ids) != len(teacher.model.item_table):
         raise InputError(
             f"{path}: {len(teacher.model.item_table)} items, but {len(teacher.item_ids)} item ids were given; "
             "expected one for each"
         )
+    return teacher
+
+
+def load_pointwise_teacher(
+    path: str | PathLike[str],
+    *,
+    data: str | PathLike[str] | None = None,
+    n_heads: int | None = None,
+    layout: str | None = None,
+) -> PointwiseTeacher:
+    """Reads a checkpoint of a pointwise model, finds its layout by its keys, and builds the model.
+
+    Args:
+        path: The checkpoint file.
+        data: The data it was trained on: RecBole's .inter, with .user and .item beside it; for FuxiCTR any file in the
+            folder of feature_map.json and feature_vocab.json, where these are not beside the checkpoint.
+        n_heads: Attention heads, where the file does not record them; None takes the layout's convention.
+        layout: Name of the layout, where the keys alone should not decide.
+
+    Raises:
+        InputError: the file cannot be read, is of no known pointwise layout, or does not fit the data.
+    """
+    checkpoint = read_checkpoint(path)
+    options = LoadOptions(n_heads=n_heads, data=None if data is None else Path(data))
+    teacher = find_layout(checkpoint, layout).load(checkpoint, options)
+    if not isinstance(teacher, PointwiseTeacher):
+        raise InputError(f"{path}: {teacher.layout} ranks by a history; expected a pointwise model")
     return teacher
 
 
@@ -88,9 +141,17 @@ def find_layout(checkpoint: Checkpoint, name: str | None = None) -> Layout:
             f"layout {name!r:.60} is not known; expected one of {', '.join(a.name for a in LAYOUTS)}"
         )
     keys = tuple(checkpoint.tensors)
-    for layout in LAYOUTS:
-        if layout.matches(keys):
-            return layout
+    fitting = [layout for layout in LAYOUTS if layout.matches(keys)]
+    if len(fitting) > 1:
+        named = checkpoint.settings.get("model")
+        fitting = [layout for layout in fitting if layout.model == named] or fitting
+    if len(fitting) > 1:
+        raise InputError(
+            f"{checkpoint.path}: its keys are those of {' and '.join(layout.name for layout in fitting)}, and the file "
+            "does not say which; name the layout"
+        )
+    if fitting:
+        return fitting[0]
     unknown = [key for key in keys if not any(layout.knows(key) for layout in LAYOUTS)] or keys
     first = ", ".join(key[:80] for key in unknown[:3]) + (
         f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
+
 from ...runtime.errors import InputError
 from ...runtime.item_ids import ItemId, ItemIds
 from ..checkpoint import Checkpoint
@@ -53,9 +55,16 @@ def max_length(checkpoint: Checkpoint, notes: list[str]) -> int:
     return setting(checkpoint, "MAX_ITEM_LIST_LENGTH", int, MAX_LENGTH)
 
 
-def heads(checkpoint: Checkpoint, options: LoadOptions, notes: list[str]) -> int:
-    """Attention heads: as the settings record, else as the user says, else `HEADS`."""
-    recorded: int | None = setting(checkpoint, "n_heads", int, None)
+def heads(
+    checkpoint: Checkpoint,
+    options: LoadOptions,
+    notes: list[str],
+    *,
+    name: str = "n_heads",
+    default: int = HEADS,
+) -> int:
+    """Attention heads: as the settings record under `name`, else as the user says, else RecBole's default."""
+    recorded: int | None = setting(checkpoint, name, int, None)
     if recorded is not None and options.n_heads not in (None, recorded):
         raise InputError(
             f"{checkpoint.path}: {options.n_heads} heads asked for, but its settings record {recorded}; "
@@ -63,8 +72,8 @@ def heads(checkpoint: Checkpoint, options: LoadOptions, notes: list[str]) -> int
         )
     given = options.n_heads if recorded is None else recorded
     if given is None:
-        notes.append(f"heads: {HEADS} assumed (RecBole's default), the file does not say")
-    return HEADS if given is None else given
+        notes.append(f"heads: {default} assumed (RecBole's default), the file does not say")
+    return default if given is None else given
 
 
 def activation(checkpoint: Checkpoint) -> str:
@@ -85,6 +94,15 @@ def refuse_heads(checkpoint: Checkpoint, options: LoadOptions, model: str) -> No
         )
 
 
+def refuse_leftovers(weights: Weights, name: str) -> None:
+    """Refuse a file with tensors that no part of the model was made from."""
+    if weights.unused:
+        raise InputError(
+            f"{weights.path}: {weights.unused[0]} and {len(weights.unused) - 1} more tensors are not {name}'s; "
+            "it is another model of RecBole"
+        )
+
+
 def finish(
     checkpoint: Checkpoint,
     options: LoadOptions,
@@ -94,13 +112,10 @@ def finish(
     name: str,
     layout: str,
     notes: Sequence[str],
+    user_vectors: Tensor | None = None,
 ) -> Teacher:
     """The teacher, with the user's item ids; raises `InputError` where tensors are left over."""
-    if weights.unused:
-        raise InputError(
-            f"{checkpoint.path}: {weights.unused[0]} and {len(weights.unused) - 1} more tensors are not {name}'s; "
-            "it is another model of RecBole"
-        )
+    refuse_leftovers(weights, name)
     n_items = len(model.item_table)
     item_ids, notes = options.item_ids, list(notes)
     if item_ids is None and options.data_item_ids is not None:
@@ -111,7 +126,14 @@ def finish(
         notes.append(
             f"item ids: RecBole's internal 1 to {len(item_ids)}; give the .inter file for the user's own"
         )
-    return Teacher(model=model, item_ids=item_ids, layout=layout, source=checkpoint, notes=tuple(notes))
+    return Teacher(
+        model=model,
+        user_vectors=user_vectors,
+        item_ids=item_ids,
+        layout=layout,
+        source=checkpoint,
+        notes=tuple(notes),
+    )
 
 
 def recbole_item_ids(data_item_ids: Sequence[ItemId], n_items: int) -> ItemIds:

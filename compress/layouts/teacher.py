@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...runtime.item_ids import ItemId, ItemIds
 from ..checkpoint import Checkpoint
+from ..models.pointwise_protocol import PointwiseModel
 from ..models.protocol import SequenceModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...benchmarks.interactions import Interactions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +24,29 @@ class Teacher:
 
     model: SequenceModel
     """In eval mode, on the CPU, in float32."""
+    user_vectors: Tensor | None = None
+    """float32 (U, D), of a model that keeps a vector for each user, in the order of the data's users: they do not ship."""
     item_ids: ItemIds
     """The user's id of each row of the item table."""
+    layout: str
+    """Name of the layout that read it."""
+    source: Checkpoint
+    notes: tuple[str, ...] = ()
+    """What was assumed or left out: one line each, for the user to read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointwiseTeacher:
+    """A pointwise model as somebody trained it: `Teacher`, with a vocabulary for each field instead of item ids."""
+
+    model: PointwiseModel
+    """In eval mode, on the CPU, in float32."""
+    vocabularies: Mapping[str, ItemIds]
+    """The user's tokens of each token and token_seq field, in the order of the rows from 1 on; row 0 is any other."""
+    threshold: float | None
+    """A row of the data is positive where its label is at least this; None: the label is 0 or 1."""
+    rows_in_data: bool = False
+    """Integers in the data are rows of the tables already, the last for unknown tokens (FuxiCTR's Parquet files)."""
     layout: str
     """Name of the layout that read it."""
     source: Checkpoint
@@ -35,6 +64,10 @@ class LoadOptions:
     """The id of each item row, where they are known from elsewhere."""
     data_item_ids: list[ItemId] | None = None
     """Distinct item ids of the data it was trained on, in order of first appearance in the file."""
+    interactions: Interactions | None = None
+    """These data, for models that are more than their weights: LightGCN has a graph of them."""
+    data: Path | None = None
+    """The file of the data, for layouts that read more of it and of the files beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +79,10 @@ class Layout:
     describes: str
     """For the list in an error: whose models these are."""
     matches: Callable[[Collection[str]], bool]
-    """Whether a checkpoint with these keys is of this layout; quick, and true for one layout at most."""
+    """Whether a checkpoint with these keys is of this layout; quick; where several do, `model` decides."""
     knows: Callable[[str], bool]
     """Whether the layout uses this key: the others are the ones an error names."""
-    load: Callable[[Checkpoint, LoadOptions], Teacher]
+    load: Callable[[Checkpoint, LoadOptions], Teacher | PointwiseTeacher]
     """Raises `InputError` for missing, misshapen or non-finite weights."""
+    model: str | None = None
+    """What the settings call the model, for layouts whose keys are those of another one too."""

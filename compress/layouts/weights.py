@@ -58,6 +58,11 @@ class Weights:
             raise InputError(f"{self.path}: {key} is {got}; expected at least {axis + 1} axes")
         return int(tensor.shape[axis])
 
+    def leave(self, *keys: str) -> None:
+        """These are known, and no part of the model."""
+        for key in keys:
+            self._left.pop(key, None)
+
     @property
     def unused(self) -> tuple[str, ...]:
         """Keys that nothing was taken from, in the order of the file."""
