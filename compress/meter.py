@@ -123,12 +123,22 @@ class Meter:
         self, draft: str, model: SequenceModel, *, bits: int | None = None, form: EncoderForm = "float32"
     ) -> Measure:
         """What the model would be if it were deployed now."""
+        return self.measure_users(draft, model, bits=bits, form=form)[0]
+
+    def measure_users(
+        self, draft: str, model: SequenceModel, *, bits: int | None, form: EncoderForm
+    ) -> tuple[Measure, NDArray[np.float64]]:
+        """The same, and the NDCG@10 of each validation user: (U,)."""
         path = self.export(draft, model, bits=bits, form=form, manifest={})
-        ranking = self.rank(path, self.validation, f"measure {draft}")
+        gains = self.gains(path, f"measure {draft}")
         size_bytes = path.stat().st_size
         path.unlink()
         parameters = sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
-        return Measure(size_bytes=size_bytes, parameters=parameters, ndcg10=_ndcg10(ranking))
+        return Measure(size_bytes=size_bytes, parameters=parameters, ndcg10=float(gains.mean())), gains
+
+    def gains(self, path: Path, title: str = "measure teacher") -> NDArray[np.float64]:
+        """NDCG@10 of each validation user with a bundle, through the runtime: (U,)."""
+        return per_user(self.rank(path, self.validation, title).ranks, "ndcg@10")
 
     def rank(self, path: Path, split: Split, title: str, *, n_top: int = 0) -> Ranking:
         """Rank a split with a bundle through the runtime."""

@@ -32,6 +32,7 @@ from ..runtime.engine import Engine
 from ..runtime.errors import GateError, InputError
 from .adapt import MANIFEST_BYTES, Adaptation, AdaptationConfig, adapt, write_adapted
 from .distill import distill
+from .fallback import Candidate, fall_back
 from .item_bias import fold_item_bias
 from .layouts import Teacher
 from .low_rank import low_rank
@@ -117,11 +118,12 @@ def compress_model(
         }
         original = meter.export("teacher", teacher.model, bits=None, form="float32", manifest=source)
         before = _measured(meter, original, teacher.model)
-        model, form, steps = _run_steps(teacher.model, training, recipe, meter, before, track, say)
+        model, bits, form, steps = _run_steps(
+            teacher.model, training, recipe, meter, before, meter.gains(original), track, say
+        )
         after = steps[-1].after if steps else before
         _check_budget(budget, before, after)
 
-        bits = recipe.table.bits if recipe.table else None
         draft = meter.export("draft", model, bits=bits, form=form, manifest={})
         adaptation = None
         if recipe.adaptation is not None:
@@ -173,10 +175,12 @@ def _run_steps(
     recipe: Recipe,
     meter: Meter,
     before: Measure,
+    teacher_gains: NDArray[np.float64],
     track: Track,
     say: Callable[[StepReport], object],
-) -> tuple[SequenceModel, EncoderForm, list[StepReport]]:
-    """The recipe's steps one after the other, each measured as it would be deployed at that point."""
+) -> tuple[SequenceModel, int | None, EncoderForm, list[StepReport]]:
+    """The recipe's steps one after the other, each measured as it would be deployed at that point; the model, bits of
+    its table and form of its encoder."""
     teacher, steps = model, list[StepReport]()
     form: EncoderForm = "float32"
     bits = recipe.table.bits if recipe.table else None
@@ -229,7 +233,31 @@ def _run_steps(
             case "float32":
                 form = "int8"
         report("encoder", {**detail, "form": form}, began, bits)
-    return model, form, steps
+    if recipe.guard is not None and bits is not None:
+        began = time.perf_counter()
+
+        def candidate(name: str, model: SequenceModel, bits: int) -> Candidate:
+            measure, gains = meter.measure_users("candidate", model, bits=bits, form=form)
+            return Candidate(name=name, model=model, bits=bits, form=form, measure=measure, gains=gains)
+
+        def round_teacher(bits: int) -> Candidate:
+            meter.for_users = True
+            return candidate(f"the teacher in {bits} bits", teacher, bits)
+
+        own = candidate("the recipe's own", model, bits)
+        chosen, detail = fall_back(own, teacher_gains, recipe.guard, round_teacher)
+        if len(detail["tried"]) > 1:
+            meter.for_users = chosen is not own or recipe.distill is None
+            model, bits = chosen.model, chosen.bits
+            previous = steps[-1].after if steps else before
+            steps.append(
+                StepReport(
+                    name="fall back", before=previous, after=chosen.measure, detail=detail,
+                    seconds=time.perf_counter() - began,
+                )
+            )  # fmt: skip
+            say(steps[-1])
+    return model, bits, form, steps
 
 
 def _adapt(

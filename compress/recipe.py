@@ -10,6 +10,8 @@ A recipe is named, or read from TOML:
     bits = 4
     [encoder]
     bits = 8
+    [guard]
+    max_drop = 0.01
     [adaptation]
     taste_width = 32
 
@@ -31,6 +33,7 @@ from ..runtime.errors import InputError
 from ..runtime.item_table import ROW_BITS
 from .adapt import AdaptationConfig
 from .distill import DistillConfig
+from .fallback import GuardConfig
 from .prune import PruneConfig
 
 
@@ -76,6 +79,8 @@ class Recipe:
     distill: DistillConfig | None = None
     table: TableConfig | None = None
     encoder: EncoderConfig | None = None
+    guard: GuardConfig | None = None
+    """What is taken instead where the steps above lose too much; None takes them as they are."""
     adaptation: AdaptationConfig | None = None
     seed: int = 0
     """Of everything random in compression; the same seed on the same machine gives the same weights."""
@@ -96,6 +101,7 @@ RECIPES: dict[str, Recipe] = {
         distill=DistillConfig(),
         table=TableConfig(bits=3),
         encoder=EncoderConfig(),
+        guard=GuardConfig(),
         adaptation=AdaptationConfig(),
     ),
     "lossless": Recipe(
@@ -111,6 +117,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "distill": DistillConfig,
     "table": TableConfig,
     "encoder": EncoderConfig,
+    "guard": GuardConfig,
     "adaptation": AdaptationConfig,
 }
 

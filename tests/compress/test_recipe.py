@@ -11,6 +11,7 @@ import pytest
 
 from pocketrec.compress.adapt import AdaptationConfig
 from pocketrec.compress.distill import DistillConfig
+from pocketrec.compress.fallback import GuardConfig
 from pocketrec.compress.prune import PruneConfig
 from pocketrec.compress.recipe import RECIPES, EncoderConfig, Recipe, TableConfig, load_recipe
 from pocketrec.runtime.errors import InputError
@@ -28,13 +29,16 @@ def as_toml(recipe: Recipe) -> str:
 
 OTHER_THAN_DEFAULT = Recipe(
     name="mine",
-    prune=PruneConfig(keep_heads=0.75, keep_inner=0.25, inner_multiple=8, calibration_batches=3),
+    prune=PruneConfig(
+        keep_heads=0.75, keep_inner=0.25, keep_hidden=0.9, keep_kernels=0.4, inner_multiple=8, calibration_batches=3
+    ),
     distill=DistillConfig(
         epochs=3, patience=2, temperature=2.0, soft_weight=0.5, learning_rate=0.002, table_learning_rate=0.001,
         batch_size=64, prefixes_per_user=0, least_histories=7, dropout=0.1, average_decay=0.5, mask_history=False,
     ),
     table=TableConfig(bits=2, width=32),
     encoder=EncoderConfig(products="float32"),
+    guard=GuardConfig(max_drop=0.02),
     adaptation=AdaptationConfig(taste_width=16, taste_bits=3, start="mixture", max_users=100),
     seed=9,
 )  # fmt: skip
@@ -49,7 +53,7 @@ def test_toml_and_back(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_no_default_hides_in_the_round_trip() -> None:
     """Every field of `OTHER_THAN_DEFAULT` differs from its default, so none can get lost on the way."""
-    for section in ("prune", "distill", "table", "encoder", "adaptation"):
+    for section in ("prune", "distill", "table", "encoder", "guard", "adaptation"):
         config = getattr(OTHER_THAN_DEFAULT, section)
         same = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) == f.default]
         assert same == (["bits"] if section == "encoder" else []), section  # 8 is the only one there is
@@ -85,7 +89,7 @@ def test_a_missing_section_is_a_step_that_is_skipped(tmp_path: Path) -> None:
     [
         (
             "[prun]\n",
-            r"unknown key 'prun'; expected prune, distill, table, encoder, adaptation, seed; did you mean 'prune'\?",
+            r"unknown key 'prun'; expected prune, distill, table, encoder, guard, adaptation, seed; did you mean 'prune'\?",
         ),
         ("sed = 1", r"unknown key 'sed'; .*did you mean 'seed'\?"),
         (
@@ -105,7 +109,7 @@ def test_a_missing_section_is_a_step_that_is_skipped(tmp_path: Path) -> None:
             r"\[encoder\] products is 'fast', expected one of 'measured', 'int8'",
         ),
         ("[encoder]\nproducts = 8", r"\[encoder\] products is 8, expected one of 'measured', 'int8'"),
-        ("[prune]\nkeep_heads = 0", "prune: keep_heads 0, keep_inner 0.5; expected above 0, up to 1"),
+        ("[prune]\nkeep_heads = 0", "prune: keep_heads 0; expected above 0, up to 1"),
         ("[prune]\nkeep_inner = 1.5", "prune: .*keep_inner 1.5; expected above 0, up to 1"),
         ("[prune]\nkeep_inner = nan", r"\[prune\] keep_inner is nan, expected a finite number"),
         ("[prune]\ninner_multiple = 0", "prune: inner_multiple and calibration_batches must be at least 1"),
