@@ -48,8 +48,8 @@ class ImpressionLog:
 
     >>> log = ImpressionLog()
     >>> log.show(1, (7, 9))
-    >>> log.find(9)
-    (1, 2)
+    >>> log.with_item(9)
+    Impression(ranking=1, item_ids=(7, 9), propensities=None)
     """
 
     def __init__(self) -> None:
@@ -60,23 +60,18 @@ class ImpressionLog:
         self, ranking: int, item_ids: Sequence[ItemId], propensities: Sequence[float] | None = None
     ) -> None:
         """A list was returned; an app shows it from the top."""
-        self.impressions.append(
-            Impression(
-                ranking,
-                tuple(item_ids[:PLACES_KEPT]),
-                None if propensities is None else tuple(propensities[:PLACES_KEPT]),
-            )
-        )
+        logged = None if propensities is None else tuple(propensities[:PLACES_KEPT])
+        self.impressions.append(Impression(ranking, tuple(item_ids[:PLACES_KEPT]), logged))
 
     def of_ranking(self, ranking: int) -> Impression | None:
         """Where it is still kept."""
         return next((shown for shown in reversed(self.impressions) if shown.ranking == ranking), None)
 
-    def find(self, item_id: ItemId, ranking: int | None = None) -> tuple[int, int] | None:
-        """(ranking, position) of an item in that list, or in the newest that has it."""
+    def with_item(self, item_id: ItemId, ranking: int | None = None) -> Impression | None:
+        """The newest list that has the item; that of `ranking`, where it is given."""
         for shown in reversed(self.impressions):
             if (ranking is None or shown.ranking == ranking) and item_id in shown.item_ids:
-                return shown.ranking, shown.item_ids.index(item_id) + 1
+                return shown
         return None
 
     def copy(self) -> ImpressionLog:

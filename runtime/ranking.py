@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .item_ids import ItemId
 
+_first = itemgetter(0)
 _NONE_UNKNOWN: frozenset[ItemId] = frozenset()
 
 
@@ -45,3 +50,28 @@ class Ranking(list[RankedItem]):
         """With `RankOptions.explore`: the probability of each place's item given the places before it."""
         self.reasons = reasons
         """With `RankOptions.explain`: what each expert gave to each item's score; of sum the score, but for rounding."""
+
+    def item_ids(self) -> tuple[ItemId, ...]:
+        """Best first."""
+        return tuple(map(_first, self))
+
+    @classmethod
+    def of(
+        cls,
+        ids: Sequence[ItemId],
+        known: NDArray[np.bool_] | None,
+        scores: NDArray[np.float32],
+        order: NDArray[np.int64],
+        number: int,
+    ) -> Ranking:
+        """Of C candidates those at `order`, int64 (K,).
+
+        Args:
+            known: bool (C,), None where all are.
+            scores: float32 (C,).
+        """
+        places = order.tolist()
+        ranking = cls(map(RankedItem, [ids[n] for n in places], scores[order].tolist()), id=number)
+        if known is not None and not known.all():
+            ranking.unknown = frozenset(ids[n] for n in places if not known[n])
+        return ranking

@@ -10,26 +10,24 @@ import operator
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .candidates import Candidates, plain_id
+from .candidates import plain_id
 from .errors import InputError
-from .feedback_event import Event, Kind, event_key, read_event
-from .impressions import ImpressionLog, Outcome
+from .feedback_event import Kind, event_key, read_event
+from .impressions import ImpressionLog
 from .item_ids import ItemId
 from .journal import Journal
-from .list_scores import ListScores
-from .placing import Placeable, place
+from .placing import placed, recommended
 from .rank_options import RankOptions
-from .ranking import RankedItem, Ranking
-from .reasons import list_reasons
-from .shown_list import LIST_SIZE, LISTS_KEPT, ShownList
+from .ranking import Ranking
+from .shown_lately import Feedback, ShownLately
+from .shown_list import LIST_SIZE, ShownList
 from .state_export import exported
 from .state_file import Cipher, SavedState, StateFile, detached
 from .user_model import UserModel
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
 
 EVENT_IDS_KEPT = 256
 """Events that are known when they come again."""
-POOL = 256
-"""`recommend` with options chooses among so many of the best, or ten times k; among more where rules leave places empty."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,16 +46,6 @@ class _Observed:
 
     ids: tuple[ItemId, ...]
     time: float | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Feedback:
-    """For the journal: an event, and what it was made from."""
-
-    event: Event
-    shown: ShownList | None
-    displayed: tuple[int, ...]
-    outcome: Outcome | None
 
 
 class User:
@@ -83,14 +69,13 @@ class User:
     def _begin(self, state: UserState) -> None:
         """Forget everything but `state`."""
         self._model = UserModel(self._ranker, state)
-        self._log = ImpressionLog.from_extra(state.extra)
+        self._lately = ShownLately(self._ranker, ImpressionLog.from_extra(state.extra))
         keys = state.extra.get("event_ids")
         self._event_keys: deque[str] = deque(
             (key for key in keys if isinstance(key, str)) if isinstance(keys, list) else (), EVENT_IDS_KEPT
         )
         self._n_rankings = max(state.counters.get("rankings", 0), 0)
-        self._shown: deque[ShownList] = deque(maxlen=LISTS_KEPT)
-        self._journal: Journal[_Observed | _Feedback, tuple[Any, ...]] = Journal()
+        self._journal: Journal[_Observed | Feedback, tuple[Any, ...]] = Journal()
 
     @property
     def history(self) -> list[ItemId]:
@@ -102,7 +87,7 @@ class User:
     def log(self) -> ImpressionLog:
         """What was shown of late and what came of it, with positions and propensities: a copy."""
         with self._lock:
-            return self._log.copy()
+            return self._lately.log.copy()
 
     def observe(self, *item_ids: ItemId, time: float | None = None) -> None:
         """Append events to the history, oldest first, without learning: what the person did elsewhere or before.
@@ -148,16 +133,18 @@ class User:
             number = self._n_rankings
             if not candidates.ids:
                 return Ranking(id=number)
+            model = self._model
             by_prior = options is not None and options.unknown == "prior"
-            scored = self._model.score(candidates, source, unknown_by_prior=by_prior)
+            scored = model.score(candidates, source, unknown_by_prior=by_prior)
             if options is None:
                 best = np.argsort(-scored.scores, kind="stable")[:k]
-                ranking = _ranking(candidates.ids, candidates.known, scored.scores, best, number)
+                ranking = Ranking.of(candidates.ids, candidates.known, scored.scores, best, number)
             else:
-                among = Placeable(candidates.ids, candidates.rows, scored.scores, scored.steps())
-                ranking = self._placed(among, scored, k, options, source, number)
-            self._remember(candidates, scored, source, number)
-            self._log.show(number, [item.item_id for item in ranking], ranking.propensities)
+                ranking = placed(
+                    self._ranker, model, candidates, scored, k, options, source=source, number=number
+                )
+            shown = model.shown(candidates, scored, source, number)
+            self._lately.remember(ranking, shown)
         return ranking
 
     def recommend(
@@ -180,8 +167,6 @@ class User:
             left_out = self._ranker.rows(list(self._model.dismissed)).tolist()
             if exclude_seen:
                 left_out += self._model.history.rows
-            if options is not None:
-                left_out += self._ranker.rows(list(options.never)).tolist()
             exclude = np.array([row for row in left_out if row >= 0], np.int64)
             users = self._model.user_vectors("catalogue")
             rows, scores = self._ranker.top_k(users, max(k, LIST_SIZE // 2), exclude)
@@ -190,11 +175,10 @@ class User:
             )
             if options is None:
                 ids = self._ranker.ids(rows[:k].tolist())
-                ranking = _ranking(ids, None, scores, np.arange(len(ids)), number)
+                ranking = Ranking.of(ids, None, scores, np.arange(len(ids)), number)
             else:
-                ranking = self._recommended(k, options, users, exclude, number)
-            self._shown.append(shown)
-            self._log.show(number, [item.item_id for item in ranking], ranking.propensities)
+                ranking = recommended(self._ranker, self._model, k, options, exclude, number)
+            self._lately.remember(ranking, shown)
         return ranking
 
     def feedback(
@@ -238,7 +222,7 @@ class User:
         with self._lock:
             if event.key is not None and event.key in self._event_keys:
                 return False
-            self._apply(self._made_from(event))
+            self._apply(self._lately.feedback(event, self._model))
         return True
 
     def undo(self, event_id: int | str | None = None) -> bool:
@@ -253,15 +237,15 @@ class User:
         key = None if event_id is None else event_key(event_id)
         with self._lock:
             found = self._journal.undo(
-                lambda entry: isinstance(entry, _Feedback) and (key is None or entry.event.key == key)
+                lambda entry: isinstance(entry, Feedback) and (key is None or entry.event.key == key)
             )
             if found is None:
                 return False
             (model, keys, outcomes), entries = found
             self._model.restore(model)
             self._event_keys = deque(keys, EVENT_IDS_KEPT)
-            self._log.outcomes.clear()
-            self._log.outcomes.extend(outcomes)
+            self._lately.log.outcomes.clear()
+            self._lately.log.outcomes.extend(outcomes)
             for entry in entries:
                 self._apply(entry)
         return True
@@ -315,7 +299,7 @@ class User:
 
     def _state(self) -> UserState:
         arrays, counters = self._model.mixture.learned()
-        extra = self._log.extra() | self._model.extra() | {"event_ids": list(self._event_keys)}
+        extra = self._lately.log.extra() | self._model.extra() | {"event_ids": list(self._event_keys)}
         return UserState(
             history=list(self._model.history.ids),
             dismissed=list(self._model.dismissed),
@@ -325,107 +309,19 @@ class User:
             extra={name: values for name, values in extra.items() if values},
         )
 
-    def _placed(
-        self, among: Placeable, scored: ListScores, k: int, options: RankOptions, source: str, number: int
-    ) -> Ranking:
-        """The ranking that the options ask for."""
-        slate = place(self._ranker, self._model, among, k, options, source=source, ranking=number)
-        ranking = _ranking(among.ids, among.rows >= 0, among.scores, slate.order, number)
-        if options.explore is not None:
-            ranking.propensities = slate.propensities.tolist()
-        if options.explain:
-            ranking.reasons = list_reasons(self._ranker, self._model, source, among.rows, scored, slate.order)
-        return ranking
-
-    def _recommended(
-        self,
-        k: int,
-        options: RankOptions,
-        users: tuple[NDArray[np.float32], ...],
-        exclude: NDArray[np.int64],
-        number: int,
-    ) -> Ranking:
-        """Of the best of the catalogue and of what is pinned, what the options ask for."""
-        never = self._ranker.rows(list(options.never))
-        pinned = self._ranker.rows(list(dict.fromkeys(options.first)))
-        pinned = pinned[(pinned >= 0) & ~np.isin(pinned, never)]
-        exclude = np.union1d(exclude, pinned)
-        size = max(10 * k, POOL)
-        while True:
-            rows, _ = self._ranker.top_k(users, size, exclude)
-            pool = np.concatenate([pinned, rows])
-            scored = ListScores(self._ranker.score(users, pool))
-            among = Placeable(
-                self._ranker.ids(pool.tolist()), pool, scored.scores, np.zeros(len(pool), np.int64)
-            )
-            ranking = self._placed(among, scored, k, options, "catalogue", number)
-            if len(ranking) == k or len(rows) < size:
-                return ranking
-            size *= 4
-
-    def _remember(self, candidates: Candidates, scored: ListScores, source: str, number: int) -> None:
-        rows, known, scores, offset = candidates.rows, candidates.known, scored.scores, scored.added
-        if offset is not None:
-            offset = offset * np.float32(self._model.logit_scale(source))
-        if known is not None:
-            rows, scores, offset = rows[known], scores[known], None if offset is None else offset[known]
-        if len(rows):
-            self._shown.append(ShownList(self._model.experts(), source, rows, scores, offset, ranking=number))
-
-    def _made_from(self, event: Event) -> _Feedback:
-        """An event with the list that it was made on: of the lists in memory, else of the log."""
-        row = int(self._ranker.rows([event.item_id])[0])
-        where = self._log.find(event.item_id, event.ranking)
-        shown = None if row < 0 else self._list_with(row, event.ranking)
-        number = shown.ranking if shown is not None else event.ranking if where is None else where[0]
-        logged = None if number is None else self._log.of_ranking(number)
-        displayed = () if logged is None else tuple(self._ranker.rows(logged.item_ids).tolist())
-        if shown is None and row >= 0 and event.ranking is not None and row in displayed:
-            rows = np.array([r for r in displayed if r >= 0], np.int64)
-            shown = ShownList(
-                self._model.experts(), self._ranker.candidates, rows, np.zeros(len(rows), np.float32)
-            )
-        position = event.position or (None if where is None else where[1])
-        outcome = None if number is None or position is None else Outcome(number, position, event.kind)
-        return _Feedback(event, shown, displayed, outcome)
-
-    def _list_with(self, row: int, ranking: int | None) -> ShownList | None:
-        return next(
-            (
-                shown
-                for shown in reversed(self._shown)
-                if (ranking is None or shown.ranking == ranking) and row in shown
-            ),
-            None,
-        )
-
-    def _apply(self, entry: _Observed | _Feedback) -> None:
+    def _apply(self, entry: _Observed | Feedback) -> None:
         self._journal.record(entry, self._snapshot)
         if isinstance(entry, _Observed):
             self._model.observe(entry.ids, entry.time)
             return
-        self._model.take(entry.event, entry.shown, entry.displayed)
+        self._model.take(entry)
         if entry.event.key is not None:
             self._event_keys.append(entry.event.key)
         if entry.outcome is not None:
-            self._log.outcomes.append(entry.outcome)
+            self._lately.log.outcomes.append(entry.outcome)
 
     def _snapshot(self) -> tuple[Any, ...]:
-        return self._model.snapshot(), tuple(self._event_keys), tuple(self._log.outcomes)
-
-
-def _ranking(
-    ids: Sequence[ItemId],
-    known: NDArray[np.bool_] | None,
-    scores: NDArray[np.float32],
-    order: NDArray[np.int64],
-    number: int,
-) -> Ranking:
-    places = order.tolist()
-    items = [RankedItem(ids[n], score) for n, score in zip(places, scores[order].tolist(), strict=True)]
-    if known is None or known.all():
-        return Ranking(items, id=number)
-    return Ranking(items, id=number, unknown=frozenset(ids[n] for n in places if not known[n]))
+        return self._model.snapshot(), tuple(self._event_keys), tuple(self._lately.log.outcomes)
 
 
 def _check_k(k: Any) -> None:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from .candidates import Candidates
 from .examination import among_examined
-from .feedback_event import Event, Habits, Lesson
+from .feedback_event import Habits, Lesson
 from .item_ids import ItemId
 from .list_scores import ListScores
 from .mixture import Experts, Mixture
 from .recency import RECENT
+from .shown_lately import Feedback
 from .shown_list import ShownList, contrast
+from .unmixed import Unmixed
 from .user_history import UserHistory
 from .user_state import DISMISSED_KEPT, UserState
 
@@ -39,7 +41,10 @@ class UserModel:
         self.dismissed: dict[ItemId, None] = dict.fromkeys(state.dismissed)
         """Oldest first."""
         self.habits = Habits(_numbers(state.extra.get("dwells")), _numbers(state.extra.get("ratings")))
-        self.mixture = Mixture(ranker.spaces, self._engine.prior(), ranker.prior)
+        if ranker.tables:
+            self.mixture = Mixture(ranker.spaces, self._engine.prior(), ranker.prior)
+        else:
+            self.mixture = Unmixed(lambda user: self._engine.score_all(user[None])[0])
         if state.bundle == self._engine.bundle.fingerprint:  # vectors mean something to their own model only
             self.mixture.restore_(state.learned, state.counters)
         self._encoded: Floats | None = None  # at its first use after an event
@@ -51,7 +56,8 @@ class UserModel:
         if self._now is None:
             recent = [self.history.vectors(space)[-RECENT:] for space in range(len(self._ranker.tables))]
             means = self._ranker.recent_means(recent)
-            self._now = self.mixture.experts(self._base_user(), means, len(recent[0]))
+            n_recent = min(len(self.history.rows), RECENT)
+            self._now = self.mixture.experts(self._base_user(), means, n_recent)
         return self._now
 
     def user_vectors(self, source: str) -> tuple[Floats, ...]:
@@ -90,18 +96,25 @@ class UserModel:
             scored.send_back_(np.array([item_id in self.dismissed for item_id in candidates.ids]))
         return scored
 
-    def learn(self, row: int, lesson: Lesson, shown: ShownList | None, displayed: Sequence[int]) -> None:
-        """A choice or a dismissal.
+    def shown(self, candidates: Candidates, scored: ListScores, source: str, number: int) -> ShownList | None:
+        """A list as it was ranked, for what will be chosen from it; None where nothing in it is known."""
+        rows, known, scores, offset = candidates.rows, candidates.known, scored.scores, scored.added
+        if offset is not None:
+            offset = offset * np.float32(self.logit_scale(source))
+        if known is not None:
+            rows, scores, offset = rows[known], scores[known], None if offset is None else offset[known]
+        if len(rows) == 0:
+            return None
+        return ShownList(self.experts(), source, rows, scores, offset, ranking=number)
 
-        Args:
-            shown: what it was made from; None where that is not known: then it is learned beside any items.
-            displayed: rows of the list in the order of their places, -1 where unknown; for the examination model.
-        """
+    def learn(self, feedback: Feedback, lesson: Lesson) -> None:
+        """A choice or a dismissal of an item that is known."""
+        row, shown, displayed = feedback.row, feedback.shown, feedback.displayed
         if shown is None:
             shown = ShownList(self.experts(), "catalogue", np.empty(0, np.int64), is_catalogue=True)
         against = contrast(shown, row, self._engine.n_items, self.mixture.n_events)
         examination = self._ranker.examination
-        if examination is not None and row in displayed:
+        if examination is not None and displayed is not None and row in displayed:
             against = among_examined(against, np.asarray(displayed, np.int64), examination)
         items = [self._ranker.lookup(space, against.rows) for space in range(len(self._ranker.tables))]
         self.mixture.learn_(
@@ -121,14 +134,14 @@ class UserModel:
             self._encoded = None
             self._forget_now()
 
-    def take(self, event: Event, shown: ShownList | None, displayed: Sequence[int]) -> None:
-        """Feedback: learn what it teaches, and keep history and dismissals."""
+    def take(self, feedback: Feedback) -> None:
+        """Learn what feedback teaches, and keep history and dismissals."""
+        event = feedback.event
         lesson = self.habits.lesson(event)
-        row = int(self._ranker.rows([event.item_id])[0])
-        if lesson is not None and row >= 0:
-            self.learn(row, lesson, shown, displayed)
         if lesson is None:
             return
+        if feedback.row >= 0:
+            self.learn(feedback, lesson)
         self.dismissed.pop(event.item_id, None)
         if lesson.chosen:
             if not event.belongs_to_a_visit or not self.history.has_lately(event.item_id):
@@ -170,16 +183,23 @@ class UserModel:
 
     def _average_score(self, users: Sequence[Floats]) -> float:
         """Of the center of each space: the mean over the catalogue."""
+        if not self._ranker.tables:
+            return float(self._engine.score_all(users[0][None]).mean())
         return float(sum(space.center @ user for space, user in zip(self._ranker.spaces, users, strict=True)))
 
     def _base_user(self) -> Floats:
         """The model's user vector of the history, float32 (D,)."""
         if self._encoded is None:
-            block = self.history.vectors(0)[-self._engine.max_length :]
-            encoded = self._engine.encode_vectors(block[None])[0] if len(block) else self._engine.prior()
-            self._encoded = encoded
-            return encoded
+            self._encoded = self._encode()
         return self._encoded
+
+    def _encode(self) -> Floats:
+        length = self._engine.max_length
+        if not self.history.rows:
+            return self._engine.prior()
+        if not self._ranker.tables:
+            return self._engine.encode(np.array([self.history.rows], np.int64)[:, -length:])[0]
+        return self._engine.encode_vectors(self.history.vectors(0)[-length:][None])[0]
 
     def _forget_now(self) -> None:
         self._now = None
