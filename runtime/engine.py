@@ -4,6 +4,9 @@
     user vectors, candidate rows --numpy--> scores (B, C)
     user vectors --scorer.onnx over the mapped table--> scores of the catalogue (B, N)
 
+A bundle of item-item weights has no graph and no item vectors: its user vector says which items are in the history, and
+numpy does the rest (`neighbors`).
+
 The history comes without padding: an encoder takes any length up to `max_length`, so a short history costs a short
 time. The catalogue's scorer is made at its first use: an app that only re-ranks candidates never pays for it.
 
@@ -24,6 +27,7 @@ from .bundle import Bundle
 from .errors import BundleError, InputError
 from .item_ids import ItemIds
 from .item_table import QuantizedRows, read_item_table
+from .neighbors import no_vectors, read_neighbors
 from .top_k import top_k
 
 Device = Literal["cpu", "cuda"]
@@ -42,11 +46,13 @@ class Engine:
         self._provider = execution_provider(device)
         self._threads = threads
         family = self.manifest.get("family")
-        if family != "sequence":
+        if family not in ("sequence", "item-item"):
             raise BundleError(
-                f"{bundle.path}: model family {family!r}, this pocketrec runs 'sequence'; upgrade pocketrec"
+                f"{bundle.path}: model family {family!r}, this pocketrec runs 'sequence' and 'item-item'; upgrade pocketrec"
             )
-        self.table = read_item_table(bundle)
+        self.neighbors = read_neighbors(bundle) if family == "item-item" else None
+        """Of a bundle of item-item weights: then the table has width 0, and a user vector has a number for each item."""
+        self.table = read_item_table(bundle) if self.neighbors is None else no_vectors(self.neighbors.n_items)
         self.item_ids = ItemIds.from_bytes(
             self.manifest["items"]["ids"], bundle.part("item_ids").tobytes() if "item_ids" in bundle else b""
         )
@@ -57,9 +63,13 @@ class Engine:
             raise BundleError(
                 f"{bundle.path}: {len(self.item_ids)} item ids for {self.n_items} rows; export the bundle again"
             )
-        self._prior = bundle.array("prior_user", np.float32, (self.width,))
-        self._encoder = self._session("encoder.onnx", {})
-        self._encoder_input = self._encoder.get_inputs()[0].name
+        self._encoder: onnxruntime.InferenceSession | None = None
+        if self.neighbors is None:
+            self._prior = bundle.array("prior_user", np.float32, (self.width,))
+            self._encoder = self._session("encoder.onnx", {})
+            self._encoder_input = self._encoder.get_inputs()[0].name
+        else:
+            self._prior = bundle.array("prior_user", np.float16, (self.n_items,)).astype(np.float32)
         self._scorer: onnxruntime.InferenceSession | None = None
         self._scorer_lock = threading.Lock()
 
@@ -82,10 +92,14 @@ class Engine:
         """
         if histories.ndim != 2 or histories.shape[1] == 0:
             raise InputError(f"histories: shape {histories.shape}, expected (users, length) with length >= 1")
+        if self.neighbors is not None:
+            return self.neighbors.users(histories[:, -self.max_length :])
         return self.encode_vectors(self.table.lookup(histories[:, -self.max_length :]))
 
     def encode_vectors(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """User vectors of histories that are looked up already: float32 (B, n, D), n up to `max_length` -> (B, D)."""
+        if self._encoder is None:
+            raise InputError(f"{self.bundle.path}: items have no vectors to encode; give rows to encode()")
         return self._encoder.run(None, {self._encoder_input: vectors})[0]  # type: ignore[return-value]
 
     def prior(self) -> NDArray[np.float32]:
@@ -94,10 +108,14 @@ class Engine:
 
     def score(self, users: NDArray[np.float32], item_rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scores of candidates: float32 (B, D), int64 (B, C) -> float32 (B, C)."""
+        if self.neighbors is not None:
+            return self.neighbors.score(users, item_rows)
         return self.table.score(users, item_rows)
 
     def score_all(self, users: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of the whole catalogue: float32 (B, D) -> float32 (B, N), a new array that the caller may change."""
+        if self.neighbors is not None:
+            return self.neighbors.score_all(users)
         return self._catalogue_scorer().run(None, {"users": users})[0]  # type: ignore[return-value]
 
     def top_k(

@@ -55,7 +55,11 @@ def list_reasons(
         order: int64 (K,), which of them were placed.
     """
     items = [ranker.lookup(space, rows[order]) for space in range(len(ranker.tables))]
-    reasons = expert_shares(model.mixture, model.experts(), source, items)
+    if ranker.tables:
+        reasons = expert_shares(model.mixture, model.experts(), source, items)
+    else:  # without item vectors the base alone ranks
+        found = ranker.score(model.user_vectors(source), np.maximum(rows[order], 0))
+        reasons = [{"base": score} for score in found.tolist()]
     for place, n in enumerate(order.tolist()):
         score = float(scored.scores[n])
         added = 0.0 if scored.added is None else float(scored.added[n])

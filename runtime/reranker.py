@@ -77,7 +77,10 @@ class Reranker:
         self.tables: tuple[ItemTable, ...] = (
             (engine.table,) if self.taste_table is None else (engine.table, self.taste_table)
         )
-        """The model's table and, where the bundle has one, the taste table: what each space is made of."""
+        """The model's table and, where the bundle has one, the taste table: what each space is made of. None for item-item
+        weights: their items have no vectors."""
+        if engine.neighbors is not None:
+            self.tables = ()
         self._taste_scorer = (
             None if self.taste_table is None else TasteScorer(engine.bundle, self.taste_table, threads)
         )
@@ -159,7 +162,7 @@ class Reranker:
 
     def recent_means(self, recent: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """`Recency.means` of the last events' vectors in each space, float32 (n, D)."""
-        if self.prior is None or len(recent[0]) == 0:  # nobody asks, or there is nothing to say
+        if self.prior is None or not recent or len(recent[0]) == 0:  # nobody asks, or there is nothing to say
             return [np.zeros((3, space.width), np.float32) for space in self.spaces]
         return [recency.means(vectors) for recency, vectors in zip(self._recency, recent, strict=True)]
 
@@ -174,6 +177,10 @@ class Reranker:
         Raises:
             InputError: no ids, ids that the bundle has, or vectors that do not fit.
         """
+        if not self.tables:
+            raise InputError(
+                "items: the bundle has item-item weights and no item vectors; nothing can be added"
+            )
         ids = [plain_id(item_id) for item_id in item_ids]
         known = [ids[n] for n in np.flatnonzero(item_rows(self.engine.item_ids, ids) >= 0).tolist()]
         if known:
