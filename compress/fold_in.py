@@ -45,7 +45,7 @@ def gram_fold_in(item_table: Tensor, *, power: float = 0.5) -> FoldIn:
         >>> (model.encode(model.item_table[[[1]]]) @ model.item_table.T).argmax().item()
         1
     """
-    width = item_table.shape[1]
+    item_table, width = item_table.detach(), item_table.shape[1]
     gram = item_table.T @ item_table
     ridge = max(float(gram.trace()) / width * GRAM_RIDGE, 1e-12)
     weight = torch.linalg.inv(gram / ridge + torch.eye(width))

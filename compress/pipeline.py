@@ -38,6 +38,7 @@ from .layouts import Teacher
 from .low_rank import low_rank
 from .meter import Meter
 from .models.protocol import SequenceModel
+from .own_users import fold_users_in
 from .prune import can_prune, innermost, prune
 from .recipe import Recipe
 from .report import Measure, StepReport
@@ -61,7 +62,8 @@ class Compressed:
     size_bytes: int
     steps: tuple[StepReport, ...]
     metrics: dict[str, Any]
-    """On the test items: `accuracy` (ours), `teacher`, `popularity`, `kept` (ours against the teacher, paired)."""
+    """On the test items: `accuracy` (ours), `teacher`, `popularity`, `kept` (ours against the teacher, paired), and, of a
+    model with a vector for each user, `own_users`: these, and what is kept of them."""
     checkpoint_bytes: int
     """Bytes of the checkpoint's weights."""
     seconds: float
@@ -104,6 +106,7 @@ def compress_model(
     validation, test = leave_one_out(sequences, stage="validation"), leave_one_out(sequences, stage="test")
     training = training_sequences(sequences)
     counts = item_counts(training, len(teacher.model.item_table))
+    teacher, own = fold_users_in(teacher, sequences, validation, keep_repeats=keep_repeats)
     name = output.name.removesuffix(".pocket")
     with _drafts(output) as folder:
         meter = Meter(
@@ -118,9 +121,13 @@ def compress_model(
         }
         original = meter.export("teacher", teacher.model, bits=None, form="float32", manifest=source)
         before = _measured(meter, original, teacher.model)
+        folded = [] if own is None else [own.step(validation, before)]
+        for step in folded:
+            say(step)
         model, bits, form, steps = _run_steps(
             teacher.model, training, recipe, meter, before, meter.gains(original), track, say
         )
+        steps = [*folded, *steps]
         after = steps[-1].after if steps else before
         _check_budget(budget, before, after)
 
@@ -138,6 +145,8 @@ def compress_model(
         ours = meter.rank(draft, test, "test bundle", n_top=10)
         popular = evaluate_ranks(PopularityScorer(counts), test, keep_repeats=keep_repeats, n_top=0)
         metrics = _metrics(ours, theirs, popular, recipe.seed)
+        if own is not None:
+            metrics |= own.metrics(test, folded=theirs, ours=ours, seed=recipe.seed)
         manifest = {
             "model": describe_model(model),
             "recipe": recipe.to_json(),
