@@ -118,14 +118,17 @@ class ItemIds:
         """Rows of the given ids, int64 of the same length, -1 where an id is unknown."""
         if isinstance(self._values, range):
             if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
-                rows = ids.astype(np.int64) - self._values.start
-                if len(rows) and rows.min() >= 0 and rows.max() < len(self):
-                    return rows
+                rows = ids.astype(np.int64, copy=False) - self._values.start
                 return np.where((rows >= 0) & (rows < len(self)), rows, -1)
             return np.asarray([self._range_row(i) for i in ids], np.int64)
         index = self._index()
         listed: Sequence[Any] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
         return np.asarray([_row(index, i) for i in listed], np.int64)
+
+    def range_rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Rows of a table of kind `range`, int64 (n,), n at least 1; None where an id is unknown."""
+        rows = ids - self._values[0]  # type: ignore[operator]
+        return rows if rows.view(np.uint64).max() < len(self) else None  # a negative one is huge
 
     def ids(self, rows: Iterable[int]) -> list[ItemId]:
         """The ids of the given rows."""

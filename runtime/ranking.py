@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ class RankedItem(NamedTuple):
 
     item_id: ItemId
     score: float
+
+
+_ranked_item = partial(tuple.__new__, RankedItem)  # of a pair, in half the time
 
 
 class Ranking(list[RankedItem]):
@@ -71,7 +75,8 @@ class Ranking(list[RankedItem]):
             scores: float32 (C,).
         """
         places = order.tolist()
-        ranking = cls(map(RankedItem, [ids[n] for n in places], scores[order].tolist()), id=number)
+        pairs = zip([ids[n] for n in places], scores[order].tolist(), strict=True)
+        ranking = cls(map(_ranked_item, pairs), id=number)
         if known is not None and not known.all():
             ranking.unknown = frozenset(ids[n] for n in places if not known[n])
         return ranking

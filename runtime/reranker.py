@@ -212,7 +212,7 @@ class Reranker:
     def lookup(self, space: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors in a space, int64 (n,) -> float32 (n, D); the center of the space for -1, of which nothing is known."""
         table, n_items = self.tables[space], self.engine.n_items
-        if len(rows) == 0 or (rows.min() >= 0 and rows.max() < n_items):
+        if len(rows) == 0 or rows.view(np.uint64).max() < n_items:  # a negative one is huge
             return table.lookup(rows)
         inside = (rows >= 0) & (rows < n_items)
         vectors = np.tile(self.spaces[space].center, (len(rows), 1))

@@ -137,7 +137,7 @@ class User:
             by_prior = options is not None and options.unknown == "prior"
             scored = model.score(candidates, source, unknown_by_prior=by_prior)
             if options is None:
-                best = np.argsort(-scored.scores, kind="stable")[:k]
+                best = (-scored.scores).argsort(kind="stable")[:k]
                 ranking = Ranking.of(candidates.ids, candidates.known, scored.scores, best, number)
             else:
                 ranking = placed(

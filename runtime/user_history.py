@@ -52,11 +52,16 @@ class UserHistory:
         """Beside `ids`; None where nobody said."""
         self._look_up_all()
 
-    def append(self, ids: Sequence[ItemId], time: float | None = None) -> bool:
-        """Events that happened one after the other; whether any of them is known to the bundle."""
+    def append(
+        self, ids: Sequence[ItemId], time: float | None = None, rows: Sequence[int] | None = None
+    ) -> bool:
+        """Events that happened one after the other; whether any of them is known to the bundle.
+
+        Args:
+            rows: of the ids, where the caller has them.
+        """
         place = len(self.ids) if time is None else self._place(time)
-        rows = self._ranker.rows(ids)
-        known = [row for row in rows.tolist() if row >= 0]
+        known = [row for row in (self._ranker.rows(ids).tolist() if rows is None else rows) if row >= 0]
         if place == len(self.ids):
             self.ids.extend(ids)
             self.times.extend([time] * len(ids))

@@ -128,9 +128,11 @@ class UserModel:
         )
         self._forget_now()
 
-    def observe(self, ids: Sequence[ItemId], time: float | None = None) -> None:
-        """Events that are not learned."""
-        if self.history.append(ids, time):
+    def observe(
+        self, ids: Sequence[ItemId], time: float | None = None, rows: Sequence[int] | None = None
+    ) -> None:
+        """Events that are not learned; `rows` of the ids, where the caller has them."""
+        if self.history.append(ids, time, rows):
             self._encoded = None
             self._forget_now()
 
@@ -145,7 +147,7 @@ class UserModel:
         self.dismissed.pop(event.item_id, None)
         if lesson.chosen:
             if not event.belongs_to_a_visit or not self.history.has_lately(event.item_id):
-                self.observe([event.item_id], event.time)
+                self.observe([event.item_id], event.time, [feedback.row])
         else:  # the newest dismissal is remembered longest
             self.dismissed[event.item_id] = None
             while len(self.dismissed) > DISMISSED_KEPT:
