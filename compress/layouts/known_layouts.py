@@ -148,7 +148,8 @@ def find_layout(checkpoint: Checkpoint, name: str | None = None) -> Layout:
     fitting = [layout for layout in LAYOUTS if layout.matches(keys)]
     if len(fitting) > 1:
         named = checkpoint.settings.get("model")
-        fitting = [layout for layout in fitting if layout.model == named] or fitting
+        known_as = [layout for layout in fitting if layout.model == named]
+        fitting = known_as or (fitting if named is None else fitting[:1])  # which will refuse that name
     if len(fitting) > 1:
         raise InputError(
             f"{checkpoint.path}: its keys are those of {' and '.join(layout.name for layout in fitting)}, and the file "

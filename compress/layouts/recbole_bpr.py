@@ -20,7 +20,7 @@ from ..checkpoint import Checkpoint
 from ..fold_in import gram_fold_in
 from ..models.bpr import BPR, BPRConfig
 from . import recbole
-from .assemble import make_config
+from .assemble import make_config, take_items
 from .teacher import Layout, LoadOptions, Teacher
 from .weights import Weights
 
@@ -57,14 +57,12 @@ def read_bpr(weights: Weights) -> BPR:
 
 def take_tables(weights: Weights, user_key: str, item_key: str) -> tuple[Tensor, Tensor]:
     """Users and items, float32 (U, D) and (N, D), each without row 0, which pads."""
-    width = weights.size(item_key, 1)
-    users, items = weights.take(user_key, (None, width)), weights.take(item_key, (None, width))
-    for key, table in ((user_key, users), (item_key, items)):
-        if len(table) < 2:
-            raise InputError(
-                f"{weights.path}: {key} has {len(table)} rows; expected more than the one that pads"
-            )
-    return users[1:].clone(), items[1:].clone()
+    width = weights.size(user_key, 1)
+    _, items, _ = take_items(weights, item_key, width)
+    users = weights.take(user_key, (None, width))
+    if len(users) < 2:
+        raise InputError(f"{weights.path}: {user_key} has 1 row; expected users beside the row that pads")
+    return users[1:].clone(), items
 
 
 def finish(

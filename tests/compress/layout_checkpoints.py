@@ -15,6 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 N_ITEMS, WIDTH, HIDDEN = 30, 8, 12
+N_USERS = 40
+"""Of models that keep a vector for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class Recorded:
     """Tensors that the layout does not know are an error, not a note."""
     metadata: dict[str, Any] | None = None
     """The file is safetensors with this in its metadata, not a pickle."""
+    spare: tuple[str, ...] = ()
+    """Tensors that are checked, and that nothing is made from."""
 
     def state_dict(self, seed: int = 3) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -43,7 +47,14 @@ class Recorded:
         if self.metadata is not None:
             return save(state, {key: json.dumps(value) for key, value in self.metadata.items()})
         settings = {**self.settings, **settings}
-        return {"config": {"final_config_dict": settings}, "state_dict": state} if settings else state
+        if not settings:
+            return state
+        other = {key: tensor for key, tensor in state.items() if key.startswith("other_parameter.")}
+        return {
+            "config": {"final_config_dict": settings},
+            "state_dict": {key: tensor for key, tensor in state.items() if key not in other},
+            "other_parameter": {key.split(".", 1)[1]: tensor for key, tensor in other.items()},
+        }
 
 
 GRU = {
@@ -122,6 +133,8 @@ CASER: dict[str, tuple[int, ...]] = {
 for i in range(6):
     CASER |= module(f"conv_h.{i}", {"weight": (2, 1, i + 1, WIDTH), "bias": (2,)})
 
+FACTORS = {"user_embedding.weight": (N_USERS + 1, WIDTH), "item_embedding.weight": (N_ITEMS + 1, WIDTH)}
+
 RECORDED: dict[str, Recorded] = {
     "pocketrec": Recorded(
         shapes={"item_table": (N_ITEMS, WIDTH), **OURS},
@@ -194,6 +207,21 @@ RECORDED: dict[str, Recorded] = {
         shapes={"item_embedding.weight": (N_ITEMS + 1, WIDTH), **CASER},
         items="item_embedding.weight",
         settings={"model": "Caser", "dropout_prob": 0.25},
+    ),
+    "recbole-bpr": Recorded(
+        shapes=FACTORS,
+        items="item_embedding.weight",
+        settings={"model": "BPR"},
+    ),
+    "recbole-lightgcn": Recorded(
+        shapes={
+            **FACTORS,
+            "other_parameter.restore_user_e": (N_USERS + 1, WIDTH),
+            "other_parameter.restore_item_e": (N_ITEMS + 1, WIDTH),
+        },
+        items="other_parameter.restore_item_e",
+        settings={"model": "LightGCN", "n_layers": 3},
+        spare=tuple(FACTORS),
     ),
     "recbole-lightsans": Recorded(
         shapes={"item_embedding.weight": (N_ITEMS + 1, WIDTH), **LIGHT},

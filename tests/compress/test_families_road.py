@@ -39,15 +39,21 @@ def test_the_road(layout: str, tmp_path: Path) -> None:
     teacher = load_teacher(checkpoint)
     said: list[Any] = []
     done = compress_model(teacher, sequences(), RECIPE, tmp_path / "x.pocket", say=said.append)
-    assert [step.name for step in said] == ["prune", "distill", "table", "encoder"]
-    prune = said[0]
-    assert prune.after.parameters < prune.before.parameters
-    assert prune.after.size_bytes < prune.before.size_bytes
+    folds_in = teacher.user_vectors is not None
+    steps = ["fold in"] * folds_in + ["prune", "distill", "table", "encoder"]
+    assert [step.name for step in said] == steps
+    assert ("own_users" in done.metrics) == folds_in
+    prune = said[-4]
+    if "skipped" in prune.detail:
+        assert folds_in  # a matrix and a bias: no part of it can be left out
+    else:
+        assert prune.after.parameters < prune.before.parameters
+        assert prune.after.size_bytes < prune.before.size_bytes
     engine = Engine.load(done.path)
     assert engine.manifest["model"]["architecture"] == type(teacher.model).__name__
     max_length = engine.manifest["model"]["max_length"]
     assert max_length == teacher.model.max_length
-    assert engine.manifest["steps"][0]["detail"] == prune.detail
+    assert engine.manifest["steps"][-4]["detail"] == prune.detail
     for n in (1, 3, max_length, max_length + 4):
         users = engine.encode(np.arange(n)[None] % N_ITEMS)
         rows, scores = engine.top_k(users[0], 5)
