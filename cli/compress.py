@@ -65,6 +65,11 @@ def add_parser(subparsers: Subparsers) -> None:
     model.add_argument(
         "--layout", metavar="NAME", help="how its weights are named (default: found by its keys)"
     )
+    model.add_argument(
+        "--model",
+        metavar="MODULE:FACTORY",
+        help="your own torch code that makes the model, such as mymodel:make (docs/your-own-model.md)",
+    )
     model.add_argument("--heads", metavar="N", type=int, help="attention heads, where the file does not say")
 
     data = parser.add_argument_group("the interactions")
@@ -94,10 +99,14 @@ def run(args: argparse.Namespace) -> int:
 
     from ..benchmarks.interactions import map_items, read_interactions
     from ..compress.layouts import load_teacher
+    from ..compress.own_model import load_own_model
     from ..compress.pipeline import Budget, check_destinations, compress_model
     from ..compress.recipe import load_recipe
+    from ..runtime.errors import InputError
 
     recipe = _override(load_recipe(args.recipe), args)
+    if args.model is not None and (args.layout is not None or args.heads is not None):
+        raise InputError("--model makes the model itself; leave --layout and --heads out")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     check_destinations(
@@ -108,7 +117,12 @@ def run(args: argparse.Namespace) -> int:
         args.data, user=args.user, item=args.item, time=args.time, rating=args.rating, format=args.format
     )
     log(f"data      {interactions.describe()}")
-    teacher = load_teacher(args.checkpoint, n_heads=args.heads, layout=args.layout, interactions=interactions)
+    if args.model is None:
+        teacher = load_teacher(
+            args.checkpoint, n_heads=args.heads, layout=args.layout, interactions=interactions
+        )
+    else:
+        teacher = load_own_model(args.checkpoint, args.model)
     log(
         f"teacher   {args.checkpoint.name}: {teacher.layout}, {len(teacher.model.item_table):,} items x {teacher.model.width}, {teacher.source.weights_bytes:,} B of weights"
     )
