@@ -34,18 +34,19 @@ def choice_step(
     [0.5]
     """
     mean = q @ features
-    grown = (features.T * q) @ features
-    grown -= mean[:, None] * mean
-    step = features[item] - mean
+    centered = features - mean
+    grown = (centered.T * q) @ centered
+    step = centered[item]
     if weight != 1.0:
         grown *= weight
         step *= weight
     grown += information
     moved = delta + np.linalg.solve(grown, step)
-    return (moved, grown) if math.isfinite(float(moved.sum())) else (delta, information)
+    return (moved, grown) if math.isfinite(float(moved @ moved)) else (delta, information)
 
 
 def softmax(logits: Floats) -> Floats:
     """float64 (C,) of sum 1."""
-    q = np.exp(logits - logits.max())
-    return q / q.sum()
+    q = np.exp(logits - np.maximum.reduce(logits))
+    q /= np.add.reduce(q)  # the ufuncs themselves: the methods of an array cost a microsecond more, each
+    return q

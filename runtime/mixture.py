@@ -152,13 +152,16 @@ class Mixture:
             item: which of the C.
             weight: what the event counts, beside a click of 1.
         """
-        products = [vectors @ block.T for vectors, block in zip(items, experts.of_space, strict=True)]
-        features = np.concatenate(products, axis=1, dtype=np.float64)  # (C, K)
+        features = np.empty((len(added), len(self._delta)))  # (C, K)
+        first = 0
+        for vectors, block in zip(items, experts.of_space, strict=True):
+            features[:, first : first + len(block)] = vectors @ block.T
+            first += len(block)
         q = softmax(features @ self.weights(source, experts) + added)
         if not math.isfinite(float(q[item])):  # then none of them is
             return
         if chosen:
-            p = softmax(features @ self._calibrated(source, experts) + added)
+            p = softmax(features[:, :2] @ self._calibrated(source, experts)[:2] + added)
             self._judge(float(q[item]), float(p[item]))
             if self.prior is not None:
                 self._delta, self._information = choice_step(

@@ -75,5 +75,5 @@ class ResidualUser:
         gradient = (items[item] - q @ items) * np.float32(step)
         squared = self.gradient_squared + gradient * gradient
         vector = np.float32(DECAY) * self.vector + gradient / np.sqrt(squared)
-        if math.isfinite(float(vector.sum()) + float(squared.sum())):
+        if math.isfinite(float(vector @ squared)):  # one product sees whatever is not finite in either
             self.vector, self.gradient_squared = vector, squared
