@@ -55,7 +55,6 @@ COMMANDS = (
     Command("report", "show a run of bench, or compare two and fail on a regression", "bench", BENCH_MODULES),
     Command("inspect", "show what a bundle holds and what compressing it cost"),
     Command("state", "show, export, erase or migrate what is kept of a user"),
-    Command("state", "show, export, erase or migrate what is kept of a user"),
     Command("doctor", "show versions, extras and devices, for a bug report"),
 )
 
