@@ -7,8 +7,7 @@ changes over:
     learned              theirs + (ours - base), array by array: lessons are sums, so both sides' count; where the three
                          are not of one bundle, or base has none, the side that learned from more events
     counters             theirs + (ours - base)
-    extra                lists as logs: theirs, then the entries of ours that base has not; objects by name; anything else
-                         as ours has it where ours changed it
+    extra                lists as histories; objects by name; anything else as ours has it where ours changed it
 
 A sum of lessons is not quite what one process would have learned from all of them, since each step looks at the ones
 before it; the events themselves are exact.
@@ -16,6 +15,7 @@ before it; the events themselves are exact.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
@@ -135,6 +135,9 @@ def _merged_json(base: Json, ours: Json, theirs: Json) -> Json:
             for name in kept
         }
     if isinstance(ours, list) and isinstance(theirs, list):
-        before = base if isinstance(base, list) else []
-        return [*theirs, *(entry for entry in ours if entry not in before)]
+        texts = (
+            [json.dumps(entry) for entry in side or ()]
+            for side in (base if isinstance(base, list) else [], ours, theirs)
+        )
+        return [json.loads(str(text)) for text in _history(*texts)]
     return theirs if ours == base else ours
