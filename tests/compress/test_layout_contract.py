@@ -167,7 +167,6 @@ def test_settings_that_name_another_model(tmp_path: Path, recorded: Recorded) ->
 
 
 def test_every_layout_matches_its_own_only() -> None:
-    assert [layout.name for layout in LAYOUTS if layout.name not in RECORDED] == [], ()
     for name, recorded in RECORDED.items():
         keys = tuple(recorded.shapes)
         fitting = [layout for layout in LAYOUTS if layout.matches(keys)]
