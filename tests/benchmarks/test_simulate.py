@@ -67,7 +67,7 @@ class TestSwap:
         json.dumps(result, allow_nan=False)
         lines = simulation_lines(result)
         assert lines[0].startswith("tastes swapped after 6 events, 12 users")
-        assert sum("over" in line for line in lines) == 3
+        assert sum(" over " in line for line in lines) == 3
 
     def test_too_few_events(self, engine: Engine, sequences: list[np.ndarray]) -> None:
         assert swap_tastes(Reranker(engine), replay_last_share(sequences), CONFIG) is None
