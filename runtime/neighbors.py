@@ -30,8 +30,8 @@ _VALUES_AT_ONCE = 1 << 20  # restored weights held at once when the catalogue is
 class Neighbors:
     """The neighbours of N items, K each."""
 
-    rows: NDArray[np.uint16] | NDArray[np.uint32] | None
-    """(N, K); an item with fewer has weights of 0 in the places left. None: neighbour j of every item is item j."""
+    rows: NDArray[np.unsignedinteger[Any]] | None
+    """uint16 or uint32 (N, K), see `row_dtype`; an item with fewer has weights of 0 in the places left. None: neighbour j of every item is item j."""
     weights: ItemTable
     """(N, K)."""
 
@@ -88,7 +88,7 @@ class Neighbors:
         return np.einsum("ck,ck->c", user.take(self.rows.take(rows, axis=0)), self.weights.lookup(rows))
 
 
-def row_dtype(n_items: int) -> type[np.uint16] | type[np.uint32]:
+def row_dtype(n_items: int) -> type[np.unsignedinteger[Any]]:
     """How the rows of neighbours are stored."""
     return np.uint16 if n_items <= 1 << 16 else np.uint32
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...runtime.errors import InputError
 from ...runtime.item_ids import ItemIds
+from ...runtime.neighbors import Neighbors
 from ..checkpoint import Checkpoint, read_checkpoint
 from . import (
     fuxictr_autoint,
@@ -26,8 +27,10 @@ from . import (
     recbole_dcnv2,
     recbole_deepfm,
     recbole_din,
+    recbole_ease,
     recbole_fm,
     recbole_gru4rec,
+    recbole_itemknn,
     recbole_lightgcn,
     recbole_lightsans,
     recbole_narm,
@@ -36,7 +39,7 @@ from . import (
     recbole_wide_deep,
     s3rec,
 )
-from .teacher import Layout, LoadOptions, PointwiseTeacher, Teacher
+from .teacher import ItemItemTeacher, Layout, LoadOptions, PointwiseTeacher, Teacher
 
 if TYPE_CHECKING:
     from ...benchmarks.interactions import Interactions
@@ -54,6 +57,8 @@ LAYOUTS: tuple[Layout, ...] = (
     recbole_lightsans.LAYOUT,
     recbole_bpr.LAYOUT,
     recbole_lightgcn.LAYOUT,
+    recbole_ease.LAYOUT,
+    recbole_itemknn.LAYOUT,
     recbole_neumf.LAYOUT,
     recbole_fm.LAYOUT,
     recbole_deepfm.LAYOUT,
@@ -87,6 +92,23 @@ def load_teacher(
     Raises:
         InputError: the file cannot be read, is of no known layout, or its weights do not fit together.
     """
+    teacher = load_ranking_teacher(
+        path, n_heads=n_heads, layout=layout, interactions=interactions, item_ids=item_ids
+    )
+    if isinstance(teacher, ItemItemTeacher):
+        raise InputError(f"{path}: {teacher.layout} has item-item weights; expected a model of vectors")
+    return teacher
+
+
+def load_ranking_teacher(
+    path: str | PathLike[str],
+    *,
+    n_heads: int | None = None,
+    layout: str | None = None,
+    interactions: Interactions | None = None,
+    item_ids: ItemIds | None = None,
+) -> Teacher | ItemItemTeacher:
+    """As `load_teacher`, of any model that ranks by a history: a sequence model, or item-item weights."""
     checkpoint = read_checkpoint(path)
     options = LoadOptions(
         n_heads=n_heads,
@@ -99,10 +121,11 @@ def load_teacher(
         raise InputError(
             f"{path}: {teacher.layout} is a pointwise model; expected one that ranks by a history"
         )
-    if len(teacher.item_ids) != len(teacher.model.item_table):
+    model = teacher.model
+    n_items = model.n_items if isinstance(model, Neighbors) else len(model.item_table)
+    if len(teacher.item_ids) != n_items:
         raise InputError(
-            f"{path}: {len(teacher.model.item_table)} items, but {len(teacher.item_ids)} item ids were given; "
-            "expected one for each"
+            f"{path}: {n_items} items, but {len(teacher.item_ids)} item ids were given; expected one for each"
         )
     return teacher
 

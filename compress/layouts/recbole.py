@@ -116,16 +116,8 @@ def finish(
 ) -> Teacher:
     """The teacher, with the user's item ids; raises `InputError` where tensors are left over."""
     refuse_leftovers(weights, name)
-    n_items = len(model.item_table)
-    item_ids, notes = options.item_ids, list(notes)
-    if item_ids is None and options.data_item_ids is not None:
-        item_ids = recbole_item_ids(options.data_item_ids, n_items)
-        notes.append("item ids: in order of first appearance in the data, as RecBole numbers them")
-    if item_ids is None:
-        item_ids = ItemIds.from_sequence(range(1, n_items + 1))
-        notes.append(
-            f"item ids: RecBole's internal 1 to {len(item_ids)}; give the .inter file for the user's own"
-        )
+    notes = list(notes)
+    item_ids = item_ids_of(options, len(model.item_table), notes)
     return Teacher(
         model=model,
         user_vectors=user_vectors,
@@ -134,6 +126,17 @@ def finish(
         source=checkpoint,
         notes=tuple(notes),
     )
+
+
+def item_ids_of(options: LoadOptions, n_items: int, notes: list[str]) -> ItemIds:
+    """The id of each row: as the user says, else in the order of the data, else RecBole's own numbers."""
+    if options.item_ids is not None:
+        return options.item_ids
+    if options.data_item_ids is not None:
+        notes.append("item ids: in order of first appearance in the data, as RecBole numbers them")
+        return recbole_item_ids(options.data_item_ids, n_items)
+    notes.append(f"item ids: RecBole's internal 1 to {n_items}; give the .inter file for the user's own")
+    return ItemIds.from_sequence(range(1, n_items + 1))
 
 
 def recbole_item_ids(data_item_ids: Sequence[ItemId], n_items: int) -> ItemIds:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...runtime.item_ids import ItemId, ItemIds
+from ...runtime.neighbors import Neighbors
 from ..checkpoint import Checkpoint
 from ..models.pointwise_protocol import PointwiseModel
 from ..models.protocol import SequenceModel
@@ -55,6 +56,22 @@ class PointwiseTeacher:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemItemTeacher:
+    """Item-item weights as somebody solved for them: `Teacher`, without vectors."""
+
+    model: Neighbors
+    """In float32."""
+    item_ids: ItemIds
+    """The user's id of each item."""
+    layout: str
+    """Name of the layout that read it."""
+    source: Checkpoint
+    """Its tensors are those of the weights alone."""
+    notes: tuple[str, ...] = ()
+    """What was assumed or left out: one line each, for the user to read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
     """What a user can say about a checkpoint that its weights do not."""
 
@@ -82,7 +99,7 @@ class Layout:
     """Whether a checkpoint with these keys is of this layout; quick; where several do, `model` decides."""
     knows: Callable[[str], bool]
     """Whether the layout uses this key: the others are the ones an error names."""
-    load: Callable[[Checkpoint, LoadOptions], Teacher | PointwiseTeacher]
+    load: Callable[[Checkpoint, LoadOptions], Teacher | ItemItemTeacher | PointwiseTeacher]
     """Raises `InputError` for missing, misshapen or non-finite weights."""
     model: str | None = None
     """What the settings call the model, for layouts whose keys are those of another one too."""

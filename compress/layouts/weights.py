@@ -50,6 +50,21 @@ class Weights:
         self._left.pop(key, None)
         return values.contiguous()
 
+    def take_integers(self, key: str, shape: tuple[int | None, ...]) -> Tensor:
+        """int64 of this shape, where None is any size; raises `InputError` where it is missing, or is something else."""
+        tensor = self._tensors.get(key)
+        if tensor is None:
+            raise InputError(f"{self.path}: {key} is missing; is the checkpoint complete?")
+        fits = tensor.dim() == len(shape) and all(
+            want in (None, n) for n, want in zip(tensor.shape, shape, strict=True)
+        )
+        if not fits or tensor.is_floating_point() or tensor.dtype == torch.bool:
+            raise InputError(
+                f"{self.path}: {key} is {tensor.dtype} of shape {tuple(tensor.shape)}; expected {len(shape)} axis of integers"
+            )
+        self._left.pop(key, None)
+        return tensor.to(torch.int64)
+
     def size(self, key: str, axis: int) -> int:
         """Length of one axis of a tensor that says how large others are."""
         tensor = self._tensors.get(key)
