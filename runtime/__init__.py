@@ -3,8 +3,7 @@
 from .bundle import Bundle
 from .engine import Engine
 from .errors import BundleError, InputError, StateError
-from .item_ids import ItemIds
-from .item_table import quantize_rows
+from .rank_options import Explore, RankOptions
 from .ranking import RankedItem
 from .reranker import Reranker
 from .user import User
@@ -13,11 +12,11 @@ __all__ = [
     "Bundle",
     "BundleError",
     "Engine",
+    "Explore",
     "InputError",
-    "ItemIds",
+    "RankOptions",
     "RankedItem",
     "Reranker",
     "StateError",
     "User",
-    "quantize_rows",
 ]

@@ -11,7 +11,7 @@ have categories there is nothing to be calibrated to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,8 @@ class CategoryShares:
 
     def _columns(self, categories: Categories, item_id: ItemId) -> list[int]:
         found: Any = categories.get(item_id)
-        names: set[Any] = set() if found is None else {found} if isinstance(found, str) else {*found}
+        listed: Any = () if found is None else (found,) if isinstance(found, str) else found
+        names: set[Any] = {*listed} if isinstance(listed, Collection) else {None}
         if not all(isinstance(name, str) for name in names):
             raise InputError(f"categories: {found!r} of item {item_id!r}; expected a name or several names")
         return sorted(self._column.setdefault(name, len(self._column)) for name in sorted(names))

@@ -103,9 +103,9 @@ def place(
     place_of = {item_id: n for n, item_id in enumerate(candidates.ids)}
     steps = scored.steps()
     first = [place_of[item_id] for item_id in dict.fromkeys(options.first) if item_id in place_of]
-    if not ranker.tables and (options.mmr or options.dpp or options.explore is not None):
+    if not ranker.tables and options.needs_vectors:
         raise InputError(
-            "options: mmr, dpp and explore need item vectors, and the bundle has item-item weights; leave them out"
+            "options: mmr, dpp, linucb and thompson need item vectors, and the bundle has item-item weights; leave them out"
         )
     if not options.places_one_by_one:
         order = np.argsort(-scored.scores, kind="stable")

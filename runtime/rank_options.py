@@ -110,6 +110,11 @@ class RankOptions:
         return self.max_per_category is not None or self.calibration > 0
 
     @property
+    def needs_vectors(self) -> bool:
+        explores_by_vectors = self.explore is not None and self.explore.policy in ("linucb", "thompson")
+        return self.mmr > 0 or self.dpp > 0 or explores_by_vectors
+
+    @property
     def places_one_by_one(self) -> bool:
         """Whether a place depends on those before it."""
         return self.needs_categories or self.mmr > 0 or self.dpp > 0 or self.explore is not None

@@ -187,6 +187,8 @@ class UserModel:
         """Of the center of each space: the mean over the catalogue."""
         if not self._ranker.tables:
             return float(self._engine.score_all(users[0][None]).mean())
+        if not self._ranker.tables:
+            return float(self._engine.score_all(users[0][None]).mean())
         return float(sum(space.center @ user for space, user in zip(self._ranker.spaces, users, strict=True)))
 
     def _base_user(self) -> Floats:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pocketrec.runtime import InputError, ItemIds
+from pocketrec.runtime import InputError
+from pocketrec.runtime.item_ids import ItemIds
 
 TABLES = {
     "range": list(range(5, 25)),

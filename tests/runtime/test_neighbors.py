@@ -14,7 +14,7 @@ from pocketrec.runtime.bundle import write_bundle
 from pocketrec.runtime.item_ids import ItemIds
 from pocketrec.runtime.item_table import FloatRows, quantize_rows
 from pocketrec.runtime.neighbors import Neighbors, row_dtype
-from pocketrec.runtime.rank_options import RankOptions
+from pocketrec.runtime.rank_options import Explore, RankOptions
 
 N_ITEMS, COUNT = 40, 6
 
@@ -134,8 +134,10 @@ def test_what_needs_no_vectors_works(make: Any) -> None:
     assert {item.item_id for item in by_server} == {*ids(4, 5, 6), "unknown"}
 
 
-@pytest.mark.parametrize("options", [{"mmr": 0.5}, {"dpp": 0.5}])
-def test_what_needs_vectors_is_refused(make: Any, options: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"mmr": 0.5}, {"dpp": 0.5}, {"explore": Explore(policy="thompson", strength=1)}]
+)
+def test_what_needs_vectors_is_refused(make: Any, options: dict[str, Any]) -> None:
     engine, _ = make()
     ranker = Reranker(engine)
     with pytest.raises(InputError, match="need item vectors, and the bundle has item-item weights"):
@@ -164,3 +166,21 @@ def test_bundles_that_contradict_themselves(tmp_path: Path) -> None:
 def test_rows_of_large_catalogues_are_wider() -> None:
     assert row_dtype(1 << 16) is np.uint16
     assert row_dtype((1 << 16) + 1) is np.uint32
+
+
+def test_what_needs_no_vectors_can_be_asked_of_a_list(make: Any) -> None:
+    engine, _ = make()
+    user = Reranker(engine).user()
+    user.observe(*ids(3, 1))
+    categories = {item_id: item_id[-1] for item_id in ids(*range(N_ITEMS))}
+    options = RankOptions(
+        explore=Explore(policy="softmax", strength=1.0),
+        max_per_category=1,
+        calibration=0.3,
+        categories=categories,
+        unknown="prior",
+        explain=True,
+    )
+    ranked = user.rerank([*ids(*range(N_ITEMS)), "new"], 11, options=options)
+    assert len({categories.get(item.item_id, "new") for item in ranked}) == 11
+    assert len(user.recommend(5, options=options)) == 5
