@@ -27,12 +27,40 @@ from ..runtime.atomic_file import write_atomically
 from ..runtime.errors import InputError
 from ..runtime.item_ids import ItemIds
 from .checkpoint import Checkpoint
+from .models.bert4rec import BERT4Rec, BERT4RecConfig
+from .models.caser import Caser, CaserConfig
+from .models.fold_in import FoldIn, FoldInConfig
+from .models.gru4rec import GRU4Rec, GRU4RecConfig
+from .models.lightsans import LightSANs, LightSANsConfig
+from .models.narm import NARM, NARMConfig
+from .models.pmixer_sasrec import PmixerSASRec, PmixerSASRecConfig
 from .models.protocol import SequenceModel
 from .models.sasrec import SASRec, SASRecConfig
 
 METADATA_KEY = "pocketrec"
 FORMAT_VERSION = 1
-ARCHITECTURES: dict[str, tuple[type[SASRec], type[SASRecConfig]]] = {"sasrec": (SASRec, SASRecConfig)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Architecture:
+    """What a name in the metadata stands for."""
+
+    model: type[Any]
+    config: type[Any]
+    repeated: str | None = "n_layers"
+    """The field of the config that says how many modules are made: at most one for each tensor there is."""
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "sasrec": Architecture(SASRec, SASRecConfig),
+    "pmixer-sasrec": Architecture(PmixerSASRec, PmixerSASRecConfig),
+    "bert4rec": Architecture(BERT4Rec, BERT4RecConfig),
+    "gru4rec": Architecture(GRU4Rec, GRU4RecConfig),
+    "narm": Architecture(NARM, NARMConfig),
+    "caser": Architecture(Caser, CaserConfig, "max_length"),  # kernels of every height
+    "lightsans": Architecture(LightSANs, LightSANsConfig),
+    "fold-in": Architecture(FoldIn, FoldInConfig, None),
+}
 
 
 def save_checkpoint(
@@ -51,7 +79,7 @@ def save_checkpoint(
     """
     from safetensors.torch import save
 
-    architecture = next((name for name, (kind, _) in ARCHITECTURES.items() if type(model) is kind), None)
+    architecture = next((name for name, known in ARCHITECTURES.items() if type(model) is known.model), None)
     if architecture is None or not isinstance(model, torch.nn.Module):
         raise InputError(
             f"{type(model).__name__}: cannot be saved; expected one of {', '.join(ARCHITECTURES)}"
@@ -78,7 +106,7 @@ def save_checkpoint(
     return write_atomically(Path(path), [save(tensors, metadata)], overwrite=overwrite)
 
 
-def config_and_ids(checkpoint: Checkpoint) -> tuple[type[SASRec], SASRecConfig, ItemIds]:
+def config_and_ids(checkpoint: Checkpoint) -> tuple[type[Any], Any, ItemIds]:
     """What the metadata say; the config's sizes are not compared with the tensors yet, the ids' number is.
 
     Raises:
@@ -93,29 +121,30 @@ def config_and_ids(checkpoint: Checkpoint) -> tuple[type[SASRec], SASRecConfig, 
     architecture = ARCHITECTURES.get(name) if isinstance(name, str) else None
     if architecture is None:
         raise InputError(f"{path}: architecture {name!r:.60}; expected one of {', '.join(ARCHITECTURES)}")
-    model_class, config_class = architecture
     fields = _part(checkpoint, document, "config")
-    unknown = sorted(fields.keys() - {f.name for f in dataclasses.fields(config_class)})
+    unknown = sorted(fields.keys() - {f.name for f in dataclasses.fields(architecture.config)})
     if unknown:
         raise InputError(
             f"{path}: config has an unknown field {unknown[0]!r:.60}; is it from a newer pocketrec?"
         )
-    if fields.get("n_layers", 0) not in range(1, len(checkpoint.tensors) + 1):
+    repeated = architecture.repeated
+    if repeated is not None and fields.get(repeated, 0) not in range(1, len(checkpoint.tensors) + 1):
+        what = repeated.removeprefix("n_")
         raise InputError(
-            f"{path}: config says {fields.get('n_layers')!r:.20} layers in {len(checkpoint.tensors)} tensors"
+            f"{path}: config says {fields.get(repeated)!r:.20} {what} in {len(checkpoint.tensors)} tensors"
         )
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
-        config = config_class(**arguments)
+        config = architecture.config(**arguments)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: config: {error}") from error
     table = checkpoint.tensors.get("item_table")
     n_items = 0 if table is None or not table.dim() else len(table)
     match _part(checkpoint, document, "item_ids"):
         case {"first": int(first), "count": int(count)} if count == n_items > 0:
-            return model_class, config, ItemIds.from_sequence(range(first, first + count))
+            return architecture.model, config, ItemIds.from_sequence(range(first, first + count))
         case {"ids": list(listed)} if len(listed) == n_items > 0:
-            return model_class, config, ItemIds.from_sequence(listed)
+            return architecture.model, config, ItemIds.from_sequence(listed)
         case _:
             raise InputError(
                 f"{path}: item ids do not number the {n_items} items; save it with pocketrec again"

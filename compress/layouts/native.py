@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 import torch
@@ -17,8 +18,16 @@ def matches(keys: Collection[str]) -> bool:
     return "item_table" in keys
 
 
+_KEYS = re.compile(
+    r"(item_table|item_bias|position_table|padding|mask|user)"
+    r"|(norm|dense|dense_norm|dense_[12]|of_each|of_last|weigh|vertical|horizontal\.\d+)\.(weight|bias)"
+    r"|layers\.\d+\..+"
+)
+"""Of any architecture that is saved."""
+
+
 def knows(key: str) -> bool:
-    return key in ("item_table", "position_table", "norm.weight", "norm.bias") or key.startswith("layers.")
+    return _KEYS.fullmatch(key) is not None
 
 
 def load(checkpoint: Checkpoint, options: LoadOptions) -> Teacher:

@@ -6,16 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pocketrec.compress.layouts import load_teacher
+from pocketrec.compress.item_bias import fold_item_bias
+from pocketrec.compress.layouts import load_teacher, native
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 from pocketrec.compress.native_checkpoint import read_metadata, save_checkpoint
+from pocketrec.compress.prune import PruneConfig, prune
 from pocketrec.runtime.errors import InputError
 from pocketrec.runtime.item_ids import ItemIds
+
+from .models.families import FAMILIES, N_ITEMS, lively
 
 CONFIG = SASRecConfig(
     n_items=9,
@@ -166,3 +171,40 @@ def test_heads_are_recorded(model: SASRec, path: Path) -> None:
     save_checkpoint(path, model, ItemIds.from_sequence(range(9)))
     with pytest.raises(InputError, match="4 heads asked for, but the file records them"):
         load_teacher(path, n_heads=4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_comes_back_whole_pruned_or_not(family: str, path: Path) -> None:
+    random = np.random.default_rng(0)
+    sequences = [random.integers(N_ITEMS, size=6) for _ in range(20)]
+    whole = lively(family)
+    config = PruneConfig(inner_multiple=1, keep_hidden=0.5, calibration_batches=2)
+    pruned, _ = prune(whole, sequences, config, seed=0)
+    for model in (whole, pruned):
+        save_checkpoint(path, model, ItemIds.from_sequence(range(1, N_ITEMS + 1)))
+        teacher = load_teacher(path)
+        assert teacher.layout == "pocketrec"
+        assert type(teacher.model) is type(model)
+        assert teacher.model.config == model.config
+        assert all(map(native.LAYOUT.knows, teacher.source.tensors))
+        assert not teacher.model.training
+        state, expected = teacher.model.state_dict(), model.state_dict()
+        assert list(state) == list(expected)
+        assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+def test_sizes_are_bounded_before_modules_are_made(path: Path) -> None:
+    save_checkpoint(path, lively("caser"), ItemIds.from_sequence(range(1, N_ITEMS + 1)))
+    with safe_open(path, framework="pt") as file:
+        document = json.loads(file.metadata()["pocketrec"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    document["config"]["max_length"] = 10**9
+    save_file(tensors, path, {"pocketrec": json.dumps(document)})
+    with pytest.raises(InputError, match=f"config says 1000000000 max_length in {len(tensors)} tensors"):
+        load_teacher(path)
+
+
+def test_what_is_no_architecture_is_not_saved(path: Path) -> None:
+    with pytest.raises(InputError, match="BiasAsDimension: cannot be saved; expected one of sasrec, pmixer"):
+        save_checkpoint(path, fold_item_bias(lively("bert4rec")), ItemIds.from_sequence(range(N_ITEMS)))
+    assert not path.exists()
