@@ -66,6 +66,18 @@ class FuxictrFields:
     def schema(self) -> FeatureSchema:
         return FeatureSchema(fields=tuple(map(_schema_field, self.fields)), label=self.data.label)
 
+    def check_input(self, key: str) -> int:
+        """How many values an MLP reads whose first weight is `key`; raises `InputError` where the fields have others."""
+        expected, got = len(self.fields) * self.width, self._weights.size(key, 1)
+        if got != expected:
+            left = [name for name in self.data.fields if name not in {field.name for field in self.fields}]
+            hint = f"; {', '.join(left[:3])} of {self.data.path} are not in it" if left else ""
+            raise InputError(
+                f"{self._weights.path}: {key} reads {got} values, but its {len(self.fields)} features have "
+                f"{expected}; is the checkpoint complete?{hint}"
+            )
+        return expected
+
     def take(self, *, lr_layer: str = "") -> dict[str, Tensor]:
         """The model's parameters below `fields`; with first-order weights where `lr_layer` is their prefix."""
         tables = self._tables(VECTORS, self.width)
@@ -97,11 +109,13 @@ class FuxictrFields:
         return torch.cat([theirs[-1:], theirs[1:-1]])
 
 
-def take_mlp(weights: Weights, prefix: str, width: int) -> tuple[tuple[int, ...], dict[str, Tensor]]:
-    """The hidden widths of an MLP of input `width` and one output, and the parameters of `mlp` and `output`."""
+def take_mlp(
+    weights: Weights, prefix: str, fields: FuxictrFields
+) -> tuple[tuple[int, ...], dict[str, Tensor]]:
+    """The hidden widths of an MLP over all fields with one output, and the parameters of `mlp` and `output`."""
     found = {key.removeprefix(prefix).split(".")[0] for key in weights.unused if key.startswith(prefix)}
     numbers = sorted(int(text) for text in found if text.isdecimal() and len(text) <= 6)
-    layers = list[tuple[int, Tensor, Tensor]]()
+    layers, width = list[tuple[int, Tensor, Tensor]](), fields.check_input(f"{prefix}0.weight")
     for number in numbers:
         key = f"{prefix}{number}."
         if f"{key}running_mean" not in weights.unused:

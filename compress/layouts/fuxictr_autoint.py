@@ -55,7 +55,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
     for i in range(n_layers):
         parts = ("q", "k", "v", *(["residual"] if f"{ATTENTION}{i}.W_res.weight" in weights.unused else []))
         keys |= {f"layers.{i}.{part}.weight": f"{ATTENTION}{i}.W_{part[:3]}.weight" for part in parts}
-    hidden, mlp = fuxictr.take_mlp(weights, MLP, len(fields.fields) * fields.width)
+    hidden, mlp = fuxictr.take_mlp(weights, MLP, fields)
     config = make_config(
         weights,
         AutoIntConfig,

@@ -27,7 +27,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
     fuxictr.refuse_heads(checkpoint, options, "DeepFM")
     fields = fuxictr.FuxictrFields(checkpoint, options, weights)
     taken = fields.take(lr_layer=LR_LAYER)
-    hidden, mlp = fuxictr.take_mlp(weights, MLP, len(fields.fields) * fields.width)
+    hidden, mlp = fuxictr.take_mlp(weights, MLP, fields)
     config = make_config(
         weights, DeepFMConfig, schema=fields.schema, width=fields.width, hidden_widths=hidden, dropout=0.0
     )

@@ -57,7 +57,7 @@ class ContextFields:
     def __init__(self, checkpoint: Checkpoint, options: LoadOptions, weights: Weights) -> None:
         self.data = read_recbole_data(checkpoint, options.data)
         self.fields = [*self.data.of("token_seq"), *self.data.of("token"), *self.data.of("float")]
-        self.width = weights.size(TOKENS, 1)
+        self.width = recbole.setting(checkpoint, "embedding_size", int, None) or weights.size(TOKENS, 1)
         self._weights = weights
 
     @property

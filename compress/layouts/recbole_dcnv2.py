@@ -56,7 +56,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
     context = ContextFields(checkpoint, options, weights)
     taken = context.take(first_order=False)
     total = len(context.fields) * context.width
-    n_cross_layers = numbered(weights, CROSS)
+    n_cross_layers = max(numbered(weights, CROSS), numbered(weights, BIAS))
     for i in range(n_cross_layers):
         taken[f"cross.{i}.weight"] = weights.take(f"{CROSS}{i}", (total, total))
         taken[f"cross.{i}.bias"] = weights.take(f"{BIAS}{i}", (total, 1))[:, 0]
