@@ -124,12 +124,19 @@ def legacy_claiming(n_elements: int) -> bytes:
 
 def directory_claiming(n_bytes: int, name: str = "data/0") -> bytes:
     """A zip whose central directory claims a record of so many bytes (less than 4 GiB)."""
-    good = bytearray(saved(state_dict("s3-rec")))
-    at = good.index(b"PK\x01\x02")
-    while not good[at + 46 : at + 46 + struct.unpack_from("<H", good, at + 28)[0]].endswith(name.encode()):
-        at = good.index(b"PK\x01\x02", at + 1)
-    struct.pack_into("<II", good, at + 20, n_bytes, n_bytes)
-    return bytes(good)
+    return claiming_record(saved(state_dict("s3-rec")), n_bytes, name)
+
+
+def claiming_record(checkpoint: bytes, n_bytes: int, name: str = "data/0") -> bytes:
+    """The same zip, but its central directory claims so many bytes for a record."""
+    claiming = bytearray(checkpoint)
+    at = claiming.index(b"PK\x01\x02")
+    while not claiming[at + 46 : at + 46 + struct.unpack_from("<H", claiming, at + 28)[0]].endswith(
+        name.encode()
+    ):
+        at = claiming.index(b"PK\x01\x02", at + 1)
+    struct.pack_into("<II", claiming, at + 20, n_bytes, n_bytes)
+    return bytes(claiming)
 
 
 def nested_records(n_bytes: int) -> bytes:
