@@ -16,9 +16,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import glob
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -66,9 +64,8 @@ class StateFile:
     def __init__(self, path: str | os.PathLike[str], cipher: Cipher | None = None) -> None:
         self.path = Path(path)
         self._cipher = cipher
-        self._base: UserState | None = None
-        """What the last `load` or `save` of this object had in hand; None while the file has nothing of ours."""
-        self._digest = b""  # of the file as it was then
+        self._own: bytes | None = None
+        """What the last `load` read, or the last `save` was given, as bytes of a file: where our changes begin."""
         self._is_tidy = False
 
     def load(self) -> UserState | None:
@@ -78,12 +75,8 @@ class StateFile:
             StateError: the file is truncated, edited, of another version, no state at all, or cannot be decrypted.
             OSError: it cannot be read.
         """
-        raw = self._read()
-        if raw is None:
-            self._base, self._digest = None, b""
-            return None
-        self._base, self._digest = from_bytes(raw, os.fspath(self.path)), hashlib.sha256(raw).digest()
-        return self._base
+        self._own = raw = self._read()
+        return None if raw is None else from_bytes(raw, os.fspath(self.path))
 
     def save(self, state: UserState) -> int:
         """Write the state, atomically; returns the file's size in bytes.
@@ -99,16 +92,14 @@ class StateFile:
         with self._locked():
             self._remove_leftovers(once=True)
             raw = self._read()
-            if raw is None and self._base is not None:
+            if raw is None and self._own is not None:
                 raise StateError(
                     f"{self.path}: erased since it was read; nothing was written, start the user anew"
                 )
-            own = written = to_bytes(state)
-            if raw is not None and hashlib.sha256(raw).digest() != self._digest:
-                theirs = from_bytes(raw, os.fspath(self.path))
-                written = to_bytes(merge(self._base or UserState(), state, theirs))
+            own = to_bytes(state)
+            written = own if raw in (None, self._own) else merged(self._own, own, raw, os.fspath(self.path))
             size_bytes = write_atomically(self.path, [encrypted(written, self._cipher)])
-            self._base, self._digest = detached(state), hashlib.sha256(own).digest()
+            self._own = own
         return size_bytes
 
     def overwrite(self, state: UserState) -> int:
@@ -116,7 +107,7 @@ class StateFile:
         written = to_bytes(state)
         with self._locked():
             size_bytes = write_atomically(self.path, [encrypted(written, self._cipher)])
-            self._base, self._digest = detached(state), hashlib.sha256(written).digest()
+            self._own = written
         return size_bytes
 
     def erase(self) -> None:
@@ -128,7 +119,7 @@ class StateFile:
                 self.path.unlink()
             self._remove_leftovers(once=False)
             flush_folder(self.path.parent)
-        self._base, self._digest = None, b""
+        self._own = None
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
         return exclusive(os.fspath(self.path.with_name(f".{self.path.name}.lock")))
@@ -151,16 +142,10 @@ class StateFile:
                 (self.path.parent / name).unlink()
 
 
-def detached(state: UserState) -> UserState:
-    """A copy that shares nothing with the user it came from."""
-    return UserState(
-        history=list(state.history),
-        dismissed=list(state.dismissed),
-        bundle=state.bundle,
-        learned={name: values.copy() for name, values in state.learned.items()},
-        counters=dict(state.counters),
-        extra=copy.deepcopy(state.extra),
-    )
+def merged(base: bytes | None, ours: bytes, theirs: bytes, name: str) -> bytes:
+    """`state_merge.merge` of files; raises `StateError` where theirs, called `name`, cannot be trusted."""
+    before = UserState() if base is None else from_bytes(base)
+    return to_bytes(merge(before, from_bytes(ours), from_bytes(theirs, name)))
 
 
 def encrypted(raw: bytes, cipher: Cipher | None) -> bytes:

@@ -29,7 +29,7 @@ from .ranking import Ranking
 from .shown_lately import Feedback, ShownLately
 from .shown_list import LIST_SIZE, ShownList
 from .state_export import exported
-from .state_file import Cipher, SavedState, StateFile, detached
+from .state_file import Cipher, SavedState, StateFile
 from .user_model import UserModel
 from .user_state import HISTORY_KEPT, UserState
 
@@ -278,7 +278,7 @@ class User:
     def state(self) -> UserState:
         """What `save` would write, at this moment: a copy."""
         with self._lock:
-            return detached(self._state())
+            return self._state()
 
     def export(self) -> dict[str, Any]:
         """All that is known of the user, as plain JSON: what `save` would write, with vectors as lists of numbers."""
@@ -304,7 +304,7 @@ class User:
             history=list(self._model.history.ids),
             dismissed=list(self._model.dismissed),
             bundle=self._engine.bundle.fingerprint,
-            learned=arrays,
+            learned={name: values.copy() for name, values in arrays.items()},
             counters=counters | {"rankings": self._n_rankings},
             extra={name: values for name, values in extra.items() if values},
         )

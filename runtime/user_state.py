@@ -25,12 +25,13 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,25 +190,24 @@ def _newest(ids: Sequence[ItemId], count: int, size_bytes: int) -> list[ItemId]:
 
 def _bounded(extra: Mapping[str, Json]) -> dict[str, Json]:
     """`extra`, its longest lists without their oldest entries, so that its text fits `EXTRA_BYTES`."""
-    kept = {name: _tail(value) if isinstance(value, list) else value for name, value in extra.items()}
-    while (size_bytes := len(_json(kept))) > EXTRA_BYTES:
-        sizes = {name: len(_json(value)) for name, value in kept.items() if isinstance(value, list) and value}
-        if not sizes:
-            raise ValueError(f"extra: {size_bytes} bytes without its lists, at most {EXTRA_BYTES} fit")
-        longest = max(sizes, key=sizes.__getitem__)
-        log = cast("list[Json]", kept[longest])
-        kept[longest] = log[len(log) // 16 + 1 :]
+    kept = dict(extra)
+    logs = {name: value for name, value in kept.items() if isinstance(value, list)}
+    sizes = {name: len(_json(log)) for name, log in logs.items()}
+    rest = len(_json(kept | dict.fromkeys(logs))) - len("null") * len(logs)
+    while (excess := rest + sum(sizes.values()) - EXTRA_BYTES) > 0:
+        longest = max(sizes, key=sizes.__getitem__, default="")
+        if not logs.get(longest):
+            raise ValueError(
+                f"extra: {EXTRA_BYTES + excess} bytes without its lists, at most {EXTRA_BYTES} fit"
+            )
+        runner_up = max((size for name, size in sizes.items() if name != longest), default=0)
+        surplus = min(excess, max(sizes[longest] - runner_up, excess / len(logs)))
+        log = logs[longest]
+        log = log[
+            math.ceil(len(log) * min(surplus / sizes[longest], 1.0)) :
+        ]  # entries are of about the same size
+        kept[longest], logs[longest], sizes[longest] = log, log, len(_json(log))
     return kept
-
-
-def _tail(log: list[Json]) -> list[Json]:
-    """The newest entries whose text fits `EXTRA_BYTES`, so that a log of any length costs one pass over what is kept."""
-    size_bytes = 0
-    for n, entry in enumerate(reversed(log)):
-        size_bytes += len(_json(entry)) + 1
-        if size_bytes > EXTRA_BYTES:
-            return log[len(log) - n :]
-    return log
 
 
 def _json(value: Any) -> bytes:

@@ -29,8 +29,7 @@ from typing import Any
 
 from .errors import StateError
 from .state_export import exported
-from .state_file import Cipher, decrypted, detached, encrypted
-from .state_merge import merge
+from .state_file import Cipher, decrypted, encrypted, merged
 from .user_state import UserState, from_bytes, to_bytes
 
 APPLICATION_ID = 0x504B5552  # "PKUR", so that `file` and we know the file
@@ -38,20 +37,12 @@ SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0
 _SCHEMA = """
 CREATE TABLE users (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    generation INTEGER NOT NULL,
     state BLOB NOT NULL
 )
-"""  # an id is never used again: a user who was erased and came back is somebody else
-_PUT = """
-INSERT INTO users (name, generation, state) VALUES (?, 1, ?)
-ON CONFLICT (name) DO UPDATE SET generation = generation + 1, state = excluded.state
-RETURNING id, generation
 """
-
-Stamp = tuple[int, int]
-"""A row's id and how often it was written."""
+_PUT = "INSERT INTO users (name, state) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state"
 
 
 class UserStore:
@@ -89,7 +80,7 @@ class UserStore:
         Raises:
             StateError: damaged, of another version, or it cannot be decrypted.
         """
-        return self.read(name)[0]
+        return self.user(name).load()
 
     def put(self, name: str, state: UserState) -> int:
         """Write a user's state whatever the store has of that user; returns its size in bytes."""
@@ -105,36 +96,35 @@ class UserStore:
                 size_bytes += len(raw)
         return size_bytes
 
-    def read(self, name: str) -> tuple[UserState | None, Stamp | None]:
-        """A user's state and what tells this writing of it from any other; as `get`."""
+    def read(self, name: str) -> bytes | None:
+        """A user's state as the bytes of a file; None where there is none."""
         row = self._row(name)
-        return (None, None) if row is None else (self._state(name, row[2]), (row[0], row[1]))
+        return None if row is None else decrypted(row, self._cipher, self.called(name))
 
-    def save(
-        self, name: str, state: UserState, base: UserState | None, stamp: Stamp | None
-    ) -> tuple[int, Stamp | None]:
-        """Write a user's state, merged with what others wrote meanwhile; returns its size in bytes and its stamp.
+    def save(self, name: str, own: bytes, base: bytes | None) -> int:
+        """Write a user's state, merged with what others wrote meanwhile; returns its size in bytes.
 
         Args:
-            base: what `state` began with; None for a new user.
-            stamp: of the store's state when it was equal to `base`; None where it never was. What is returned is None
-                where the state written is not `state` alone.
+            own: the bytes of a file.
+            base: where it began; None for a new user.
 
         Raises:
             StateError: the user was erased since, or what the store has now cannot be trusted; nothing is written.
         """
         with self._writing():
-            row = self._row(name)
-            if row is None and base is not None:
+            now = self.read(name)
+            if now is None and base is not None:
                 raise StateError(
-                    f"{self.path}, user {name!r}: erased since it was read; nothing was written, start the user anew"
+                    f"{self.called(name)}: erased since it was read; nothing was written, start the user anew"
                 )
-            is_ours = row is None or (row[0], row[1]) == stamp
-            if row is not None and not is_ours:
-                state = merge(base or UserState(), state, self._state(name, row[2]))
-            raw = encrypted(to_bytes(state), self._cipher)
-            written = self._write(name, raw)
-        return len(raw), written if is_ours else None
+            written = own if now in (None, base) else merged(base, own, now, self.called(name))
+            raw = encrypted(written, self._cipher)
+            self._write(name, raw)
+        return len(raw)
+
+    def called(self, name: str) -> str:
+        """What an error calls a user."""
+        return f"{self.path}, user {name!r}"
 
     def erase(self, name: str) -> None:
         """Remove a user; nothing happens where there is none. The bytes are overwritten, in the log too.
@@ -176,10 +166,10 @@ class UserStore:
         n_changed = 0
         for name in self.names():
             with self._writing():
-                row = self._row(name)
-                if row is None:
+                raw = self.read(name)
+                if raw is None:
                     continue
-                before = self._state(name, row[2])
+                before = from_bytes(raw, self.called(name))
                 after = change(before)
                 if after is not before:
                     self._write(name, encrypted(to_bytes(after), self._cipher))
@@ -252,16 +242,12 @@ class UserStore:
         with self._lock, self._errors():
             return self._connection.execute(query, values).fetchall()
 
-    def _row(self, name: str) -> tuple[int, int, bytes] | None:
-        rows = self._rows("SELECT id, generation, state FROM users WHERE name = ?", name)
-        return rows[0] if rows else None
+    def _row(self, name: str) -> bytes | None:
+        rows = self._rows("SELECT state FROM users WHERE name = ?", name)
+        return rows[0][0] if rows else None
 
-    def _state(self, name: str, raw: bytes) -> UserState:
-        called = f"{self.path}, user {name!r}"
-        return from_bytes(decrypted(raw, self._cipher, called), called)
-
-    def _write(self, name: str, raw: bytes) -> Stamp:
-        return self._rows(_PUT, name, raw)[0]
+    def _write(self, name: str, raw: bytes) -> None:
+        self._rows(_PUT, name, raw)
 
     def _empty_log(self) -> None:
         with self._lock, self._errors():
@@ -288,14 +274,13 @@ class StoredState:
     def __init__(self, store: UserStore, name: str) -> None:
         self.name = name
         self._store = store
-        self._base: UserState | None = None
-        """What the last `load` or `save` of this object had in hand."""
-        self._stamp: Stamp | None = None  # of the store's as it was then, if that is the same
+        self._own: bytes | None = None
+        """What the last `load` read, or the last `save` was given."""
 
     def load(self) -> UserState | None:
         """As `SavedState.load`."""
-        self._base, self._stamp = self._store.read(self.name)
-        return self._base
+        self._own = raw = self._store.read(self.name)
+        return None if raw is None else from_bytes(raw, self._store.called(self.name))
 
     def save(self, state: UserState) -> int:
         """As `SavedState.save`.
@@ -303,11 +288,12 @@ class StoredState:
         Raises:
             StateError: the user was erased since, or what the store has now cannot be trusted; nothing is written.
         """
-        size_bytes, self._stamp = self._store.save(self.name, state, self._base, self._stamp)
-        self._base = detached(state)
+        own = to_bytes(state)
+        size_bytes = self._store.save(self.name, own, self._own)
+        self._own = own
         return size_bytes
 
     def erase(self) -> None:
         """As `SavedState.erase`."""
         self._store.erase(self.name)
-        self._base, self._stamp = None, None
+        self._own = None
