@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from ..benchmarks.ranking_metrics import per_user
     from ..compress.meter import TorchScorer
     from ..compress.native_checkpoint import save_checkpoint
-    from ..compress.pipeline import check_destination
+    from ..compress.publication import check_destination
     from ..compress.train import train_sasrec
 
     began = time.perf_counter()

@@ -6,22 +6,16 @@ its budget: drafts live in a hidden folder beside the output and disappear with 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.metadata
-import os
-import platform
-import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmarks.accuracy import compare_rankings, describe_ranking
-from ..benchmarks.evaluate import Ranking, evaluate_ranks
+from ..benchmarks.evaluate import evaluate_ranks
 from ..benchmarks.popularity import PopularityScorer, item_counts
 from ..benchmarks.progress import Track, untracked
 from ..benchmarks.protocols import leave_one_out, training_sequences
@@ -40,33 +34,19 @@ from .meter import Meter
 from .models.protocol import SequenceModel
 from .own_users import fold_users_in
 from .prune import can_prune, innermost, prune
+from .publication import (
+    NO_LIMITS,
+    Budget,
+    Compressed,
+    check_budget,
+    check_destinations,
+    describe_rankings,
+    drafts,
+    provenance,
+    rounded,
+)
 from .recipe import Recipe
 from .report import Measure, StepReport
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What the bundle may cost; None is no limit. Broken: `GateError`, and nothing is written."""
-
-    max_drop: float | None = None
-    """Largest relative loss of NDCG@10 on the validation items against the teacher: 0.01 is 1%."""
-    max_size_bytes: int | None = None
-    """Largest size of the bundle, everything included."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Compressed:
-    """What `compress_model` did."""
-
-    path: Path
-    size_bytes: int
-    steps: tuple[StepReport, ...]
-    metrics: dict[str, Any]
-    """On the test items: `accuracy` (ours), `teacher`, `popularity`, `kept` (ours against the teacher, paired), and, of a
-    model with a vector for each user, `own_users`: these, and what is kept of them."""
-    checkpoint_bytes: int
-    """Bytes of the checkpoint's weights."""
-    seconds: float
 
 
 def compress_model(
@@ -75,7 +55,7 @@ def compress_model(
     recipe: Recipe,
     output: Path,
     *,
-    budget: Budget = Budget(),
+    budget: Budget = NO_LIMITS,
     teacher_output: Path | None = None,
     overwrite: bool = False,
     keep_repeats: bool = False,
@@ -108,7 +88,7 @@ def compress_model(
     counts = item_counts(training, len(teacher.model.item_table))
     teacher, own = fold_users_in(teacher, sequences, validation, keep_repeats=keep_repeats)
     name = output.name.removesuffix(".pocket")
-    with _drafts(output) as folder:
+    with drafts(output) as folder:
         meter = Meter(
             folder, name=name, item_ids=teacher.item_ids, validation=validation, item_counts=counts,
             keep_repeats=keep_repeats, for_users=recipe.distill is None, track=track,
@@ -129,7 +109,7 @@ def compress_model(
         )
         steps = [*folded, *steps]
         after = steps[-1].after if steps else before
-        _check_budget(budget, before, after)
+        check_budget(budget, before, after)
 
         draft = meter.export("draft", model, bits=bits, form=form, manifest={})
         adaptation = None
@@ -144,7 +124,7 @@ def compress_model(
         theirs = meter.rank(original, test, "test teacher", n_top=10)
         ours = meter.rank(draft, test, "test bundle", n_top=10)
         popular = evaluate_ranks(PopularityScorer(counts), test, keep_repeats=keep_repeats, n_top=0)
-        metrics = _metrics(ours, theirs, popular, recipe.seed)
+        metrics = describe_rankings(ours, theirs, popular, recipe.seed)
         if own is not None:
             metrics |= own.metrics(test, folded=theirs, ours=ours, seed=recipe.seed)
         manifest = {
@@ -154,7 +134,7 @@ def compress_model(
             "metrics": metrics,
             "provenance": source["provenance"],
         }
-        final = meter.export("final", model, bits=bits, form=form, manifest=_rounded(manifest))
+        final = meter.export("final", model, bits=bits, form=form, manifest=rounded(manifest))
         if adaptation is not None:
             unadapted, final = final, final.with_name("adapted.pocket")
             write_adapted(unadapted, final, adaptation.described, adaptation.taste, overwrite=True)
@@ -311,80 +291,12 @@ def fit_recipe(recipe: Recipe, model: SequenceModel, *, keep_repeats: bool) -> R
     return recipe
 
 
-def check_destinations(
-    output: Path, teacher_output: Path | None, *, overwrite: bool, inputs: Sequence[Path] = ()
-) -> None:
-    """Refuse destinations before minutes of work, not after; `inputs` are files that must not be replaced."""
-    outputs = [path for path in (output, teacher_output) if path is not None]
-    for path in outputs:
-        check_destination(path, overwrite=overwrite)
-    taken = [(path, "an input") for path in inputs]
-    for path in outputs:
-        for other, what in taken:
-            if os.path.realpath(path) == os.path.realpath(other):
-                raise InputError(f"{path}: is {what} too; choose another name for what is written")
-        taken.append((path, "the other output"))
-
-
-def check_destination(path: Path, *, overwrite: bool) -> None:
-    """Refuse a destination that cannot be written, or that is there already."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory, expected a file name such as {path / 'model.pocket'}")
-    if os.path.lexists(path):
-        if not (path.is_file() or path.is_symlink()):
-            raise InputError(f"{path}: is no ordinary file, so it is not replaced; choose another name")
-        if not overwrite:
-            raise InputError(f"{path}: already exists; choose another name, or --force to replace it")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{path}: the folder {path.parent} cannot be written ({error.strerror}); choose another one"
-        ) from None
-
-
-@contextlib.contextmanager
-def _drafts(output: Path) -> Generator[Path]:
-    """A hidden folder beside the output. Writes that fail say where: the system's error for a full disk does not."""
-    with tempfile.TemporaryDirectory(prefix=f".{output.name[:100]}.", dir=output.parent) as folder:
-        try:
-            yield Path(folder)
-        except OSError as error:
-            if error.filename2 is None and str(error.filename or folder).startswith(folder):
-                error.filename = str(output)
-            raise
-
-
 def describe_model(model: SequenceModel) -> dict[str, Any]:
     """What the manifest says of the architecture."""
     config = dataclasses.asdict(model.config)
     return {
         "architecture": type(innermost(model)).__name__,
         **{k: list(v) if isinstance(v, tuple) else v for k, v in config.items()},
-    }
-
-
-def provenance(teacher: Teacher, recipe: Recipe, data: dict[str, Any] | None) -> dict[str, Any]:
-    """Where a bundle comes from: enough to make it again, and nothing about the machine's folders."""
-    packages = ("pocketrec", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
-    source = teacher.source
-    return {
-        "checkpoint": {
-            "file": source.path.name,
-            "sha256": source.sha256,
-            "weights_bytes": source.weights_bytes,
-            "layout": teacher.layout,
-        },
-        "data": data or {},
-        "versions": {
-            "python": platform.python_version(),
-            **{p: importlib.metadata.version(p) for p in packages},
-        },
-        "seed": recipe.seed,
-        "notes": list(teacher.notes),
     }
 
 
@@ -396,33 +308,3 @@ def _measured(meter: Meter, path: Path, model: SequenceModel) -> Measure:
         parameters=parameters,
         ndcg10=float(per_user(ranking.ranks, "ndcg@10").mean()),
     )
-
-
-def _check_budget(budget: Budget, before: Measure, after: Measure) -> None:
-    drop = 1 - after.ndcg10 / before.ndcg10 if before.ndcg10 > 0 else 0.0
-    if budget.max_drop is not None and drop > budget.max_drop:
-        raise GateError(
-            f"validation NDCG@10 fell from {before.ndcg10:.4f} to {after.ndcg10:.4f} ({drop:.2%}), --max-drop allows {budget.max_drop:.2%}; "
-            "nothing was written; try more bits, more epochs, or no pruning"
-        )
-
-
-def _metrics(ours: Ranking, theirs: Ranking, popular: Ranking, seed: int) -> dict[str, Any]:
-    return {
-        "split": "test",
-        "accuracy": describe_ranking(ours, seed=seed),
-        "teacher": describe_ranking(theirs, seed=seed),
-        "popularity": describe_ranking(popular, seed=seed),
-        "kept": compare_rankings(ours, theirs, seed=seed),
-    }
-
-
-def _rounded(value: Any) -> Any:
-    """Floats to six significant digits: what is measured is not known to more, and the manifest is part of the bytes."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(inner) for inner in value]
-    return value

@@ -17,13 +17,8 @@ from pocketrec.benchmarks.protocols import leave_one_out
 from pocketrec.benchmarks.ranking_metrics import per_user
 from pocketrec.compress import pipeline
 from pocketrec.compress.meter import TorchScorer
-from pocketrec.compress.pipeline import (
-    Budget,
-    check_destination,
-    check_destinations,
-    compress_model,
-    fit_recipe,
-)
+from pocketrec.compress.pipeline import compress_model, fit_recipe
+from pocketrec.compress.publication import Budget, check_destination, check_destinations
 from pocketrec.compress.recipe import RECIPES, EncoderConfig, Recipe, TableConfig
 from pocketrec.runtime import Reranker
 from pocketrec.runtime.bundle import Bundle
@@ -242,7 +237,7 @@ def test_an_old_file_survives_a_broken_budget_and_is_replaced_otherwise(tiny_roa
 def test_both_outputs_or_none(tiny_road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else took the output's name while we worked."""
     taken = tmp_path / "tiny.pocket"
-    monkeypatch.setattr(pipeline, "_metrics", lambda *args: taken.write_text("theirs") and {})
+    monkeypatch.setattr(pipeline, "describe_rankings", lambda *args: taken.write_text("theirs") and {})
     with pytest.raises(FileExistsError):
         compress_model(
             tiny_road.teacher, tiny_road.sequences, RECIPES["int8"], taken,
