@@ -5,6 +5,7 @@
 #   make test       all tests, then test-bare
 #   make test-bare  the runtime's tests against the built wheel, with numpy and onnxruntime alone
 #   make results    measure every figure of the README again (needs ../shared or SHARED=; about 25 minutes)
+#   make families   the default recipe on every checkpoint of ../shared (about two hours; goes on where it stopped)
 #   make format     rewrite the sources as `make check` wants them
 #   make clean      remove what the other targets made
 
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 SOURCES = $(shell find runtime cli -name '*.py' -o -name py.typed) pyproject.toml constraints.txt README.md
 FOLDERS = runtime export benchmarks compress cli tests
 
-.PHONY: demo check test test-bare results format clean
+.PHONY: demo check test test-bare results families format clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -57,6 +58,12 @@ results: $(VENV)/.compress.stamp
 	done
 	$(BIN)/python -m pocketrec.cli.demo --ml-100k $(SHARED)/data/ml-100k
 	cp demo/report.json $(RESULTS)/demo-ml-100k.json
+	$(BIN)/python -m pocketrec.benchmarks.readme_tables README.md $(RESULTS)
+
+# One checkpoint after the other, and bundles that are in out/families already are not made again.
+families: $(VENV)/.compress.stamp
+	$(BIN)/python -m pocketrec.cli.families --checkpoints $(SHARED)/checkpoints --data $(SHARED)/data \
+	    --out out/families --json-dir $(RESULTS)/families
 	$(BIN)/python -m pocketrec.benchmarks.readme_tables README.md $(RESULTS)
 
 format: $(VENV)/.dev.stamp

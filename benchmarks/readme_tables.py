@@ -2,7 +2,8 @@
 
 `python -m pocketrec.benchmarks.readme_tables README.md benchmarks/results` rewrites what stands between
 `<!-- results:NAME -->` and `<!-- end -->`; with `--check` it changes nothing and exits 1 where that would be needed.
-Results are the files of `pocketrec bench --json`; each is one row.
+Results are the files of `pocketrec bench --json`; each is one row. The families table is made of the files in `families/`
+below, which `python -m pocketrec.cli.families` writes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ COMPRESSION = (
     ("ICLRec SASRec, Amazon Beauty", "beauty-iclrec"),
     ("SASRec of `pocketrec train`, MovieLens-100K", "demo-ml-100k"),
 )
+
+FAMILIES = "families/"
 
 
 def compression_table(results: Results) -> list[str]:
@@ -78,6 +81,35 @@ def latency_table(results: Results) -> list[str]:
     return lines
 
 
+def families_table(results: Results) -> list[str]:
+    """Every checkpoint with the default recipe, beside its framework's own figure."""
+    lines = [
+        "| model | framework, data | published | ours | weights | bundle | ratio | teacher | bundle | kept (95% interval) "
+        "| re-rank 100, teacher | bundle |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    found = [row for name, row in results.items() if name.startswith(FAMILIES)]
+    for row in sorted(found, key=lambda row: (row["metric"] != "ndcg@10", row["framework"], row["family"])):
+        metric, accuracy = row["metric"], row["accuracy"]
+        kept = row["kept"][metric]
+        times = row["rerank"]["p50_ms"] if row["rerank"] else None
+        cells = (
+            row["family"],
+            f"{row['framework']}, {row['data_name']}",
+            f"{row['published']:.4f}",
+            "" if row["reproduced"] is None else f"{row['reproduced']:.4f}",
+            _bytes(row["checkpoint_bytes"]),
+            _bytes(row["size_bytes"]),
+            f"**{row['ratio']:.1f}x**",
+            f"{accuracy['teacher'][metric]['value']:.4f}",
+            f"{accuracy['accuracy'][metric]['value']:.4f}",
+            f"**{kept['value']:.1%}** ({kept['low']:.1%} to {kept['high']:.1%})",
+            *(_time(times[system]["value"]) if times else "" for system in ("teacher", "bundle")),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def machine_line(results: Results) -> list[str]:
     """Where the figures were measured."""
     machine = results[_measured(results)[0][1]]["machine"]
@@ -90,6 +122,7 @@ def machine_line(results: Results) -> list[str]:
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     "compression": compression_table,
     "latency": latency_table,
+    "families": families_table,
     "machine": machine_line,
 }
 _BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -101,8 +134,10 @@ def render(text: str, results: Results) -> str:
 
 
 def read_results(folder: Path) -> dict[str, Json]:
-    """Every `*.json` of a folder, by name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    """Every `*.json` of a folder and of its `families/`, by name: `NAME` and `families/NAME`."""
+    found = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    found |= {f"{FAMILIES}{path.stem}": path for path in sorted((folder / FAMILIES).glob("*.json"))}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
