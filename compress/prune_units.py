@@ -12,7 +12,7 @@ kernel of Caser is its weights, its bias, and its columns of the first dense lay
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ class UnitGroup:
 
     name: str
     field: str
-    """Of the config: how many units there are, alike in all groups of the same field."""
+    """Of the config: how many units there are, alike in all groups of the same field; `name.i` is one of a tuple."""
     parts: tuple[Part, ...]
 
     @property
@@ -84,11 +84,16 @@ def importance(model: nn.Module, group: UnitGroup) -> Tensor:
     return total
 
 
-def keep_units(model: nn.Module, kept: dict[str, list[int]]) -> nn.Module:
-    """A new model with the listed units of each group, by the group's name; groups that are not listed stay whole."""
+def keep_units(
+    model: nn.Module, kept: dict[str, list[int]], groups: Sequence[UnitGroup] | None = None
+) -> nn.Module:
+    """A new model with the listed units of each group, by the group's name; groups that are not listed stay whole.
+
+    `groups` are those of the model, None for `unit_groups`.
+    """
     sizes: dict[str, int] = {}
     cut: dict[tuple[str, int], list[Tensor]] = {}
-    for group in unit_groups(model):
+    for group in unit_groups(model) if groups is None else groups:
         if group.name not in kept:
             continue
         sizes[group.field] = len(kept[group.name])
@@ -103,13 +108,29 @@ def keep_units(model: nn.Module, kept: dict[str, list[int]]) -> nn.Module:
     config: Any = model.config
     if "n_heads" in sizes:  # fewer heads, not wider ones
         sizes["head_width"] = config.head_width or config.width // config.n_heads
-    config = dataclasses.replace(config, **sizes)
+    config = _resized(config, sizes)
     with torch.device("meta"):
         smaller = type(model)(config)
-    if "item_table" not in state:  # what is wrapped around a model may have taken its table
+    if (
+        hasattr(smaller, "item_table") and "item_table" not in state
+    ):  # what is wrapped around a model may have taken its table
         del smaller.item_table
     smaller.load_state_dict(state, strict=True, assign=True)
     return smaller.eval()
+
+
+def _resized(config: Any, sizes: dict[str, int]) -> Any:
+    """The config with other sizes; `hidden_widths.1` is the second of a tuple."""
+    changes: dict[str, Any] = {}
+    for field, size in sizes.items():
+        name, _, index = field.partition(".")
+        if index:
+            listed = list(changes.get(name, getattr(config, name)))
+            listed[int(index)] = size
+            changes[name] = tuple(listed)
+        else:
+            changes[name] = size
+    return dataclasses.replace(config, **changes)
 
 
 def _rows(n_units: int, *, each: int = 1, copies: int = 1, start: int = 0) -> Tensor:
