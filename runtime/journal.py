@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-SEGMENT = 32
+SEGMENT = 16
 
 Entry = TypeVar("Entry")
 Snapshot = TypeVar("Snapshot")

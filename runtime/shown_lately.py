@@ -51,9 +51,13 @@ class ShownLately:
 
     def remember(self, ranking: Ranking, shown: ShownList | None) -> None:
         """A ranking was returned; `shown` is None where the bundle knows none of its candidates."""
+        self.keep(shown)
+        self.log.show(ranking.id, ranking.item_ids(), ranking.propensities)
+
+    def keep(self, shown: ShownList | None) -> None:
+        """A list was ranked, and somebody else will say how it was shown."""
         if shown is not None:
             self._lists.append(shown)
-        self.log.show(ranking.id, ranking.item_ids(), ranking.propensities)
 
     def feedback(self, event: Event, model: UserModel) -> Feedback:
         """An event with what it was made on."""

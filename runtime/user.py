@@ -10,12 +10,13 @@ import operator
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .candidates import plain_id
 from .errors import InputError
@@ -70,10 +71,7 @@ class User:
         """Forget everything but `state`."""
         self._model = UserModel(self._ranker, state)
         self._lately = ShownLately(self._ranker, ImpressionLog.from_extra(state.extra))
-        keys = state.extra.get("event_ids")
-        self._event_keys: deque[str] = deque(
-            (key for key in keys if isinstance(key, str)) if isinstance(keys, list) else (), EVENT_IDS_KEPT
-        )
+        self._event_keys = event_keys(state.extra.get("event_ids"))
         self._n_rankings = max(state.counters.get("rankings", 0), 0)
         self._journal: Journal[_Observed | Feedback, tuple[Any, ...]] = Journal()
 
@@ -123,7 +121,7 @@ class User:
         Raises:
             InputError: k below 1, scores that do not fit the candidates, or options that need categories without any.
         """
-        _check_k(k)
+        check_k(k)
         candidates = self._ranker.read_candidates(candidate_ids, scores)
         if options is not None and options.never:
             candidates = candidates.without(frozenset(options.never))
@@ -147,6 +145,29 @@ class User:
             self._lately.remember(ranking, shown)
         return ranking
 
+    def score(self, candidate_ids: Sequence[ItemId]) -> tuple[int, NDArray[np.float32]]:
+        """The model's opinion of a list that somebody else ranks: the number of it, for `feedback(ranking=)`, and scores.
+
+        Args:
+            candidate_ids: C different ids.
+
+        Returns:
+            `Ranking.id`, and float32 (C,), NaN where unknown; dismissed ones are scored as any other. Nothing is logged as
+            shown.
+        """
+        candidates = self._ranker.read_candidates(candidate_ids)
+        with self._lock:
+            self._n_rankings += 1
+            number = self._n_rankings
+            scored = self._model.score(candidates, self._ranker.candidates)
+            shown = self._model.shown(candidates, scored, self._ranker.candidates, number)
+            self._lately.keep(shown)
+        scores = scored.scores.copy()
+        if scored.dismissed is not None:
+            scores[scored.dismissed] += np.float32(scored.sent_back)
+        scores[~np.isfinite(scores)] = np.nan
+        return number, scores
+
     def recommend(
         self, k: int = 10, exclude_seen: bool = True, options: RankOptions | None = None
     ) -> Ranking:
@@ -160,7 +181,7 @@ class User:
         Raises:
             InputError: k below 1, or options that need categories without any.
         """
-        _check_k(k)
+        check_k(k)
         with self._lock:
             self._n_rankings += 1
             number = self._n_rankings
@@ -228,7 +249,7 @@ class User:
     def undo(self, event_id: int | str | None = None) -> bool:
         """Take back the feedback of that id, or the last: everything is exactly as if it had never been given.
 
-        What came after it is applied again, against the lists that it was made on. At least the last 32 events of this
+        What came after it is applied again, against the lists that it was made on. At least the last 16 events of this
         session can be undone; False, and nothing happens, where the event is none of them.
 
         Raises:
@@ -324,7 +345,14 @@ class User:
         return self._model.snapshot(), tuple(self._event_keys), tuple(self._lately.log.outcomes)
 
 
-def _check_k(k: Any) -> None:
+def event_keys(listed: Any) -> deque[str]:
+    """Keys of events that are known, of a state file's list."""
+    keys: list[Any] = list(listed) if isinstance(listed, list | tuple) else []
+    return deque((key for key in keys if isinstance(key, str)), EVENT_IDS_KEPT)
+
+
+def check_k(k: Any) -> None:
+    """Raises `InputError` for anything but a number of items."""
     try:
         valid = operator.index(k) >= 1
     except TypeError:

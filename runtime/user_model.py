@@ -40,7 +40,7 @@ class UserModel:
         self.history = UserHistory(ranker, state.history, _timed(state.extra.get("times")))
         self.dismissed: dict[ItemId, None] = dict.fromkeys(state.dismissed)
         """Oldest first."""
-        self.habits = Habits(_numbers(state.extra.get("dwells")), _numbers(state.extra.get("ratings")))
+        self.habits = Habits(numbers(state.extra.get("dwells")), numbers(state.extra.get("ratings")))
         if ranker.tables:
             self.mixture = Mixture(ranker.spaces, self._engine.prior(), ranker.prior)
         else:
@@ -210,7 +210,7 @@ class UserModel:
         self._users.clear()
 
 
-def _numbers(values: Any) -> list[float]:
+def numbers(values: Any) -> list[float]:
     """Those of a list of a state file that are numbers."""
     listed: list[Any] = list(values) if isinstance(values, list | tuple) else []
     return [float(v) for v in listed if isinstance(v, int | float) and not isinstance(v, bool)]

@@ -262,7 +262,7 @@ class TestUndo:
             assert user.undo()
             assert everything(user) == state
 
-    def test_at_least_32_events_back(self, user: User) -> None:
+    def test_at_least_so_many_events_back(self, user: User) -> None:
         self.busy(user, 3 * SEGMENT)
         assert sum(user.undo() for _ in range(SEGMENT)) == SEGMENT
 
