@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..benchmarks.interactions import map_items, read_interactions
-    from ..compress.layouts import load_teacher
+    from ..compress.layouts import PointwiseTeacher, load_teacher
     from ..compress.own_model import load_own_model
     from ..compress.pipeline import Budget, check_destinations, compress_model
     from ..compress.recipe import load_recipe
@@ -122,7 +122,10 @@ def run(args: argparse.Namespace) -> int:
             args.checkpoint, n_heads=args.heads, layout=args.layout, interactions=interactions
         )
     else:
-        teacher = load_own_model(args.checkpoint, args.model)
+        own = load_own_model(args.checkpoint, args.model)
+        if isinstance(own, PointwiseTeacher):
+            raise InputError(f"--model {args.model}: a pointwise model; expected one that ranks by a history")
+        teacher = own
     log(
         f"teacher   {args.checkpoint.name}: {teacher.layout}, {len(teacher.model.item_table):,} items x {teacher.model.width}, {teacher.source.weights_bytes:,} B of weights"
     )

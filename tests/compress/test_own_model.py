@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pocketrec.compress.layouts import PointwiseTeacher
+from pocketrec.compress.models.pointwise_protocol import PointwiseModel
 from pocketrec.compress.own_model import load_own_model
 from pocketrec.runtime import Reranker
 from pocketrec.runtime.engine import Engine
@@ -66,7 +68,7 @@ def test_from_a_state_dict_to_a_ranking(cli_here, example: str, tiny_road, tmp_p
 
 def test_safetensors_and_the_rows_that_are_items(example: str, tmp_path: Path) -> None:
     save_file(weights(), tmp_path / "weights.safetensors")
-    teacher = load_own_model(tmp_path / "weights.safetensors", example)
+    teacher: Any = load_own_model(tmp_path / "weights.safetensors", example)
     assert torch.equal(teacher.model.item_table, weights()["items.weight"][1:])
     assert teacher.item_ids.ids([0, N_ITEMS - 1]) == [1, N_ITEMS]
     assert teacher.layout == "own-model"
@@ -186,9 +188,74 @@ def test_item_ids_that_the_model_knows(example: str, tmp_path: Path) -> None:
         file.write(
             f"\ndef named(shapes):\n    model = make(shapes)\n    model.item_ids = {ids}\n    return model\n"
         )
-    teacher = load_own_model("weights.pt", f"{module}:named")
+    teacher: Any = load_own_model("weights.pt", f"{module}:named")
     assert teacher.item_ids.ids([0, 49]) == ["film 0", "film 49"]
     assert teacher.notes == ()
+
+
+@pytest.fixture
+def clicks(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The documented pointwise example and weights for it."""
+    module = f"own_pointwise_model_{next(_names)}"
+    shutil.copy(repository / "docs/examples/own_pointwise_model.py", tmp_path / f"{module}.py")
+    monkeypatch.chdir(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"users": (4, 8), "items": (5, 8), "bias": (1,), "price.weight": (1, 1)}
+    torch.save(
+        {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}, "weights.pt"
+    )
+    return f"{module}:make"
+
+
+def test_a_pointwise_model(clicks: str) -> None:
+    teacher: Any = load_own_model("weights.pt", clicks)
+    assert isinstance(teacher, PointwiseTeacher)
+    assert isinstance(teacher.model, PointwiseModel)
+    assert teacher.vocabularies["user"].ids(range(3)) == ["ann", "bob", "eve"]
+    assert teacher.vocabularies["item"].ids([0, 3]) == [10, 40]
+    assert (teacher.threshold, teacher.layout) == (None, "own-model")
+    state, model = torch.load("weights.pt"), teacher.model
+    vectors = [state["users"][1:3], state["items"][2:4]]
+    got = model.logits(vectors, torch.zeros(2, 0, dtype=torch.int64), torch.tensor([[0.5], [1.0]]))
+    expected = (
+        state["bias"] + (vectors[0] * vectors[1]).sum(1) + state["price.weight"] * torch.tensor([0.5, 1.0])
+    )
+    torch.testing.assert_close(got, expected[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("Machine.vocabularies = {'user': USERS}", "vocabularies has no item; expected its tokens, in order"),
+        (
+            "Machine.vocabularies = {'user': USERS[:2], 'item': ITEMS}",
+            "2 tokens of user; expected 3, one for each row but the first",
+        ),
+        (
+            "Machine.lookups = (Lookup(table='nobody', field='user'),)",
+            "table nobody is missing; expected 4 rows of user",
+        ),
+        (
+            "Machine.lookups = (Lookup(table='users', field='item'),)",
+            r"table users is of shape \(4, 8\); expected 5 rows of item",
+        ),
+        (
+            "Machine.logits = lambda *_: torch.zeros(3)",
+            r"logits of 2 rows gave of shape \(3,\); expected 2 finite numbers",
+        ),
+        (
+            "del Machine.vocabularies",
+            "Machine has no vocabularies; expected what docs/your-own-model.md lists",
+        ),
+        ("Machine.schema = None", "schema is a NoneType; expected a FeatureSchema"),
+    ],
+)
+def test_pointwise_models_that_do_not_fit(clicks: str, tmp_path: Path, change: str, message: str) -> None:
+    with (tmp_path / f"{clicks.removesuffix(':make')}.py").open("a") as file:
+        file.write(f"\n{change}\n")
+    with pytest.raises(InputError, match=message) as refused:
+        load_own_model("weights.pt", clicks)
+    assert "\n" not in str(refused.value)
 
 
 def test_options_that_exclude_each_other(cli_here, example: str, tiny_road) -> None:
