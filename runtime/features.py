@@ -15,7 +15,9 @@ True
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -86,6 +88,15 @@ class FeatureSchema:
             if field.name == name:
                 return field
         raise InputError(f"no field {name!r:.60}; expected one of {', '.join(f.name for f in self.fields)}")
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Refuse a feature that is no field; raises `InputError`, with the nearest name that is one."""
+        known = [field.name for field in self.fields]
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}"
+                raise InputError(f"no feature is named {name!r:.60}; {hint}")
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest holds it."""
