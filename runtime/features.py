@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
-from .errors import InputError
+from .errors import BundleError, InputError
 
 Kind = Literal["token", "token_seq", "float"]
 Side = Literal["user", "item", "context"]
@@ -103,15 +103,16 @@ class FeatureSchema:
         return {"label": self.label, "fields": [asdict(field) for field in self.fields]}
 
     @classmethod
-    def from_json(cls, value: Any) -> FeatureSchema:
-        """The inverse; raises `InputError` where the value is none that `to_json` makes."""
-        match value:
-            case {"label": str(label), "fields": list() as fields}:
-                return cls(label=label, fields=tuple(map(_field, fields)))
-            case _:
-                raise InputError(
-                    f"features: {value!r:.60}; expected a label and fields, export the bundle again"
-                )
+    def from_json(cls, value: Any, where: str = "features") -> FeatureSchema:
+        """The inverse, for the manifest of `where`; raises `BundleError` where `to_json` did not make the value."""
+        try:
+            match value:
+                case {"label": str(label), "fields": list() as fields}:
+                    return cls(label=label, fields=tuple(map(_field, fields)))
+                case _:
+                    raise InputError(f"features are {value!r:.60}; expected a label and fields")
+        except InputError as error:
+            raise BundleError(f"{where}: {error}; export the bundle again") from None
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -127,11 +128,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def _field(value: Any) -> Field:
     if not isinstance(value, dict) or set(value) != set(_TYPES):
-        raise InputError(f"features: a field is {value!r:.60}; expected {', '.join(_TYPES)}")
+        raise InputError(f"a field of features is {value!r:.60}; expected {', '.join(_TYPES)}")
     fields = cast(dict[str, Any], value)
     for name, types in _TYPES.items():
         if type(fields[name]) not in types:
-            raise InputError(
-                f"features: {name} of a field is {fields[name]!r:.40}; expected {types[0].__name__}"
-            )
+            raise InputError(f"{name} of a field is {fields[name]!r:.40}; expected {types[0].__name__}")
     return Field(**fields)

@@ -26,7 +26,7 @@ def test_fields_are_found() -> None:
     with pytest.raises(InputError, match="no field 'sex'; expected one of age, genres, hour"):
         SCHEMA.field("sex")
     SCHEMA.check_names({"age": 3, "hour": 9})
-    with pytest.raises(InputError, match="no feature is named 'genre'; did you mean 'genres'?"):
+    with pytest.raises(InputError, match=r"no feature is named 'genre'; did you mean 'genres'\?"):
         SCHEMA.check_names(["genre"])
     with pytest.raises(InputError, match="no feature is named 'zip'; expected some of age, genres, hour"):
         SCHEMA.check_names(["zip"])
@@ -64,7 +64,7 @@ def test_schemas_that_make_no_sense(fields: tuple[Field, ...]) -> None:
     [
         (None, "features are None; expected a label and fields"),
         ({"label": 3, "fields": []}, "expected a label and fields"),
-        ({"label": "y", "fields": [3]}, "a field is 3; expected name, kind"),
+        ({"label": "y", "fields": [3]}, "a field of features is 3; expected name, kind"),
         ({"label": "y", "fields": [{"name": "a"}]}, "expected name, kind, side"),
         ({"label": "y", "fields": [SCHEMA.to_json()["fields"][0] | {"size": "0"}]}, "size of a field is '0'"),
         (
