@@ -27,7 +27,8 @@ from .list_scores import ListScores
 from .ranking import Ranking
 from .reranker import Reranker
 from .state_file import StateFile
-from .user import User, check_k, event_keys
+from .user import User, check_k
+from .user_events import event_keys
 from .user_model import numbers
 from .user_state import DISMISSED_KEPT, HISTORY_KEPT, UserState
 

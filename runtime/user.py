@@ -9,9 +9,7 @@ from __future__ import annotations
 import operator
 import os
 import threading
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,30 +21,17 @@ from .errors import InputError
 from .feedback_event import Kind, event_key, read_event
 from .impressions import ImpressionLog
 from .item_ids import ItemId
-from .journal import Journal
 from .placing import placed, recommended
 from .rank_options import RankOptions
 from .ranking import Ranking
-from .shown_lately import Feedback, ShownLately
 from .shown_list import LIST_SIZE, ShownList
 from .state_export import exported
 from .state_file import Cipher, SavedState, StateFile
-from .user_model import UserModel
-from .user_state import HISTORY_KEPT, UserState
+from .user_events import UserEvents
+from .user_state import UserState
 
 if TYPE_CHECKING:
     from .reranker import Reranker
-
-EVENT_IDS_KEPT = 256
-"""Events that are known when they come again."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Observed:
-    """For the journal."""
-
-    ids: tuple[ItemId, ...]
-    time: float | None
 
 
 class User:
@@ -69,11 +54,9 @@ class User:
 
     def _begin(self, state: UserState) -> None:
         """Forget everything but `state`."""
-        self._model = UserModel(self._ranker, state)
-        self._lately = ShownLately(self._ranker, ImpressionLog.from_extra(state.extra))
-        self._event_keys = event_keys(state.extra.get("event_ids"))
+        self._events = UserEvents(self._ranker, state)
+        self._model, self._lately = self._events.model, self._events.lately
         self._n_rankings = max(state.counters.get("rankings", 0), 0)
-        self._journal: Journal[_Observed | Feedback, tuple[Any, ...]] = Journal()
 
     @property
     def history(self) -> list[ItemId]:
@@ -101,7 +84,7 @@ class User:
         ids = tuple(plain_id(item_id) for item_id in item_ids)
         when = None if time is None else read_event(0, time=time).time
         with self._lock:
-            self._apply(_Observed(ids[-HISTORY_KEPT:], when))
+            self._events.observe(ids, when)
 
     def rerank(
         self,
@@ -241,10 +224,7 @@ class User:
             ranking=ranking.id if isinstance(ranking, Ranking) else ranking,
         )
         with self._lock:
-            if event.key is not None and event.key in self._event_keys:
-                return False
-            self._apply(self._lately.feedback(event, self._model))
-        return True
+            return self._events.take(event)
 
     def undo(self, event_id: int | str | None = None) -> bool:
         """Take back the feedback of that id, or the last: everything is exactly as if it had never been given.
@@ -257,19 +237,7 @@ class User:
         """
         key = None if event_id is None else event_key(event_id)
         with self._lock:
-            found = self._journal.undo(
-                lambda entry: isinstance(entry, Feedback) and (key is None or entry.event.key == key)
-            )
-            if found is None:
-                return False
-            (model, keys, outcomes), entries = found
-            self._model.restore(model)
-            self._event_keys = deque(keys, EVENT_IDS_KEPT)
-            self._lately.log.outcomes.clear()
-            self._lately.log.outcomes.extend(outcomes)
-            for entry in entries:
-                self._apply(entry)
-        return True
+            return self._events.undo(key)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> int:
         """Write the state, atomically; returns its size in bytes. Without `path`, to the place given to `Reranker.user`.
@@ -320,35 +288,14 @@ class User:
 
     def _state(self) -> UserState:
         arrays, counters = self._model.mixture.learned()
-        extra = self._lately.log.extra() | self._model.extra() | {"event_ids": list(self._event_keys)}
         return UserState(
             history=list(self._model.history.ids),
             dismissed=list(self._model.dismissed),
             bundle=self._engine.bundle.fingerprint,
             learned={name: values.copy() for name, values in arrays.items()},
             counters=counters | {"rankings": self._n_rankings},
-            extra={name: values for name, values in extra.items() if values},
+            extra=self._events.extra(),
         )
-
-    def _apply(self, entry: _Observed | Feedback) -> None:
-        self._journal.record(entry, self._snapshot)
-        if isinstance(entry, _Observed):
-            self._model.observe(entry.ids, entry.time)
-            return
-        self._model.take(entry)
-        if entry.event.key is not None:
-            self._event_keys.append(entry.event.key)
-        if entry.outcome is not None:
-            self._lately.log.outcomes.append(entry.outcome)
-
-    def _snapshot(self) -> tuple[Any, ...]:
-        return self._model.snapshot(), tuple(self._event_keys), tuple(self._lately.log.outcomes)
-
-
-def event_keys(listed: Any) -> deque[str]:
-    """Keys of events that are known, of a state file's list."""
-    keys: list[Any] = list(listed) if isinstance(listed, list | tuple) else []
-    return deque((key for key in keys if isinstance(key, str)), EVENT_IDS_KEPT)
 
 
 def check_k(k: Any) -> None:
