@@ -113,10 +113,10 @@ def ablation_lines(result: dict[str, Any]) -> list[str]:
     lines = [
         f"{result['users']} users, whole mixture over the live model: {_interval(result['whole_over_live'])}"
     ]
-    for group in result["groups"]:
-        lines.append(
-            f"  {group['left_out']:<13} {group['bytes']:>9,} B   brings {_interval(group['brings'])}"
-        )
+    lines += [
+        f"  {group['left_out']:<13} {group['bytes']:>9,} B   brings {_interval(group['brings'])}"
+        for group in result["groups"]
+    ]
     return lines
 
 

@@ -34,9 +34,10 @@ MANIFEST_BYTES = 12 << 10
 class AdaptationConfig:
     """How the bundle learns on the device."""
 
-    taste_width: int = 32
-    """Dimensions of the taste table, where it pays; 0 makes none."""
-    taste_bits: int = 4
+    taste_width: int = 64
+    """Dimensions of the taste table, where it pays; 0 makes none. Chosen on an earlier era of MovieLens-100K than any that
+    a figure is reported of: at 18 bytes an item, 64 dimensions of 2 bits gained +20.8% and 32 of 4 bits +19.9%."""
+    taste_bits: int = 2
     """Bits a value of the taste table, with a scale a row."""
     start: Literal["model", "mixture"] = "model"
     """What ranks before a user's first feedback: the model, exactly, or the mixture as it was fitted."""

@@ -37,14 +37,14 @@ class TestAdapt:
         found = adapt(engine, two_tastes(), AdaptationConfig(taste_width=8), seed=0)
         assert found is not None
         assert found.taste is not None
-        assert (found.taste.width, found.taste.bits) == (8, 4)
+        assert (found.taste.width, found.taste.bits) == (8, 2)
         assert found.described["experts"] == [*OWN_EXPERTS, *TASTE_EXPERTS]
         gain, low, high = found.detail()["re_ranking_percent"]["popularity"]
         assert 0 < low < gain < high
 
     def test_without_room_the_taste_table_goes_first(self, engine: Engine) -> None:
         config = AdaptationConfig(taste_width=8)
-        room = taste_bytes(N_ITEMS, 8, 4)
+        room = taste_bytes(N_ITEMS, 8, 2)
         for room_bytes, has_taste in ((room, True), (room - 1, False)):
             found = adapt(engine, two_tastes(), config, seed=0, room_bytes=room_bytes)
             assert (found is not None and found.taste is not None) == has_taste
