@@ -51,6 +51,12 @@ def add_parser(subparsers: Subparsers) -> None:
     what.add_argument(
         "--table-width", metavar="N", type=int, help="dimensions of the item table (default: the model's)"
     )
+    what.add_argument(
+        "--neighbors",
+        metavar="N",
+        type=_count,
+        help="neighbours of each item, for item-item weights (default: the fewest that rank as well)",
+    )
     what.add_argument("--epochs", metavar="N", type=int, help="passes of distillation; 0 skips it")
     what.add_argument("--seed", metavar="N", type=int, help="of everything random (default: 0)")
     what.add_argument("--threads", metavar="N", type=_count, help="threads of torch (default: all cores)")
@@ -98,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..benchmarks.interactions import map_items, read_interactions
-    from ..compress.layouts import PointwiseTeacher, load_teacher
+    from ..compress.layouts import ItemItemTeacher, PointwiseTeacher, load_ranking_teacher
     from ..compress.own_model import load_own_model
     from ..compress.pipeline import Budget, check_destinations, compress_model
     from ..compress.recipe import load_recipe
@@ -118,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     )
     log(f"data      {interactions.describe()}")
     if args.model is None:
-        teacher = load_teacher(
+        teacher = load_ranking_teacher(
             args.checkpoint, n_heads=args.heads, layout=args.layout, interactions=interactions
         )
     else:
@@ -126,8 +132,12 @@ def run(args: argparse.Namespace) -> int:
         if isinstance(own, PointwiseTeacher):
             raise InputError(f"--model {args.model}: a pointwise model; expected one that ranks by a history")
         teacher = own
+    if isinstance(teacher, ItemItemTeacher):
+        size = f"{teacher.model.n_items:,} items, {teacher.model.count:,} neighbours each"
+    else:
+        size = f"{len(teacher.model.item_table):,} items x {teacher.model.width}"
     log(
-        f"teacher   {args.checkpoint.name}: {teacher.layout}, {len(teacher.model.item_table):,} items x {teacher.model.width}, {teacher.source.weights_bytes:,} B of weights"
+        f"teacher   {args.checkpoint.name}: {teacher.layout}, {size}, {teacher.source.weights_bytes:,} B of weights"
     )
     for note in teacher.notes:
         log(f"          note: {note}")
@@ -157,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
 def _override(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     """The recipe with what the flags say; a changed one is called `NAME+flags`."""
     from ..compress.distill import DistillConfig
-    from ..compress.recipe import TableConfig
+    from ..compress.recipe import NeighborsConfig, TableConfig
     from ..runtime.errors import InputError
 
     changes: dict[str, Any] = {}
@@ -171,6 +181,12 @@ def _override(recipe: Recipe, args: argparse.Namespace) -> Recipe:
             changes["distill"] = (
                 dataclasses.replace(distill, epochs=args.epochs) if args.epochs != 0 else None
             )
+        if args.neighbors is not None or (args.bits is not None and recipe.neighbors is not None):
+            neighbors = recipe.neighbors or NeighborsConfig()
+            given = {"bits": args.bits, "count": args.neighbors}
+            changes["neighbors"] = dataclasses.replace(
+                neighbors, **{k: v for k, v in given.items() if v is not None}
+            )
         if args.seed is not None:
             recipe = dataclasses.replace(recipe, seed=args.seed)
     except ValueError as error:
@@ -183,14 +199,18 @@ def _print_result(done: Compressed) -> None:
     popular, kept = done.metrics["popularity"]["metrics"], done.metrics["kept"]["metrics"]
     print(f"\ntest items, full ranking {'':8} teacher    bundle      kept (95% interval)          popularity")
     for name in ("hr@10", "ndcg@10", "mrr@10"):
-        ratio = kept[name]["ratio"]
-        interval = (
-            "n/a"
-            if ratio["value"] is None
-            else f"{ratio['value']:.1%} ({ratio['low']:.1%} to {ratio['high']:.1%})"
+        share = _share(kept[name]["ratio"])
+        print(
+            f"  {name.upper():<30} {theirs[name]['value']:.4f}    {ours[name]['value']:.4f}    {share:<28} {popular[name]['value']:.4f}"
+        )
+    if "own_users" in done.metrics:
+        own = done.metrics["own_users"]
+        folded, bundled = (
+            _share(own[name]["metrics"]["ndcg@10"]["ratio"]) for name in ("folded_kept", "kept")
         )
         print(
-            f"  {name.upper():<30} {theirs[name]['value']:.4f}    {ours[name]['value']:.4f}    {interval:<28} {popular[name]['value']:.4f}"
+            f"  NDCG@10 by the checkpoint's own user vectors: {own['metrics']['ndcg@10']['value']:.4f}; "
+            f"folded in, users keep {folded} of it, in the bundle {bundled}"
         )
     if popular["ndcg@10"]["value"] >= theirs["ndcg@10"]["value"]:
         print(
@@ -200,6 +220,13 @@ def _print_result(done: Compressed) -> None:
         f"\n{done.path}: {done.size_bytes:,} bytes, {done.checkpoint_bytes / done.size_bytes:.2f}x smaller than the checkpoint's "
         f"weights ({done.checkpoint_bytes:,}), in {done.seconds:.0f} s"
     )
+
+
+def _share(ratio: dict[str, float | None]) -> str:
+    """101.5% (96.2% to 107.4%)."""
+    if ratio["value"] is None:
+        return "n/a"
+    return f"{ratio['value']:.1%} ({ratio['low']:.1%} to {ratio['high']:.1%})"
 
 
 def _as_json(done: Compressed) -> dict[str, Any]:

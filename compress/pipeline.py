@@ -28,7 +28,8 @@ from .adapt import MANIFEST_BYTES, Adaptation, AdaptationConfig, adapt, write_ad
 from .distill import distill
 from .fallback import Candidate, fall_back
 from .item_bias import fold_item_bias
-from .layouts import Teacher
+from .item_item_road import compress_item_item
+from .layouts import ItemItemTeacher, Teacher
 from .low_rank import low_rank
 from .meter import Meter
 from .models.protocol import SequenceModel
@@ -50,7 +51,7 @@ from .report import Measure, StepReport
 
 
 def compress_model(
-    teacher: Teacher,
+    teacher: Teacher | ItemItemTeacher,
     sequences: Sequence[NDArray[np.int64]],
     recipe: Recipe,
     output: Path,
@@ -79,6 +80,11 @@ def compress_model(
         InputError: `output` cannot be written, the recipe does not fit the model, or the sequences are too short.
         OSError: the disk is full.
     """
+    if isinstance(teacher, ItemItemTeacher):
+        return compress_item_item(
+            teacher, sequences, recipe, output, budget=budget, teacher_output=teacher_output,
+            overwrite=overwrite, keep_repeats=keep_repeats, data=data, track=track, say=say,
+        )  # fmt: skip
     began = time.perf_counter()
     check_destinations(output, teacher_output, overwrite=overwrite)
     teacher = dataclasses.replace(teacher, model=fold_item_bias(teacher.model))

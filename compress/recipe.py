@@ -34,6 +34,7 @@ from ..runtime.item_table import ROW_BITS
 from .adapt import AdaptationConfig
 from .distill import DistillConfig
 from .fallback import GuardConfig
+from .neighbor_choice import NeighborsConfig
 from .prune import PruneConfig
 
 
@@ -79,6 +80,8 @@ class Recipe:
     distill: DistillConfig | None = None
     table: TableConfig | None = None
     encoder: EncoderConfig | None = None
+    neighbors: NeighborsConfig | None = None
+    """Of item-item weights, in place of the table: None keeps all of them in float32."""
     guard: GuardConfig | None = None
     """What is taken instead where the steps above lose too much; None takes them as they are."""
     adaptation: AdaptationConfig | None = None
@@ -101,13 +104,20 @@ RECIPES: dict[str, Recipe] = {
         distill=DistillConfig(),
         table=TableConfig(bits=3),
         encoder=EncoderConfig(),
+        neighbors=NeighborsConfig(),
         guard=GuardConfig(),
         adaptation=AdaptationConfig(),
     ),
     "lossless": Recipe(
-        name="lossless", table=TableConfig(bits=4), encoder=EncoderConfig(), adaptation=AdaptationConfig()
+        name="lossless",
+        table=TableConfig(bits=4),
+        encoder=EncoderConfig(),
+        neighbors=NeighborsConfig(keep=1.0),
+        adaptation=AdaptationConfig(),
     ),
-    "int8": Recipe(name="int8", table=TableConfig(bits=8), encoder=EncoderConfig()),
+    "int8": Recipe(
+        name="int8", table=TableConfig(bits=8), encoder=EncoderConfig(), neighbors=NeighborsConfig()
+    ),
 }
 """`balanced`, the default: small, fast and as good. `lossless`: rounding only, done in a minute. `int8`: what every
 other tool calls quantization, for comparison."""
@@ -117,6 +127,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "distill": DistillConfig,
     "table": TableConfig,
     "encoder": EncoderConfig,
+    "neighbors": NeighborsConfig,
     "guard": GuardConfig,
     "adaptation": AdaptationConfig,
 }

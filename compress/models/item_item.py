@@ -91,3 +91,15 @@ def from_columns(
     place = np.arange(len(indices)) - np.repeat(indptr[:-1], counts)  # (E,)
     rows[item, place], weights[item, place] = indices, data
     return Neighbors(rows, FloatRows(weights))
+
+
+def spread(neighbors: Neighbors) -> Neighbors:
+    """The same weights with all items as neighbours, float32 (N, N): 4 bytes a pair of items."""
+    weights = neighbors.weights.lookup(np.arange(neighbors.n_items))  # (N, K)
+    if neighbors.rows is not None:
+        kept, weights = weights, np.zeros((neighbors.n_items, neighbors.n_items), np.float32)
+        rows = np.arange(neighbors.n_items)[:, None]
+        np.add.at(
+            weights, (rows, neighbors.rows), kept
+        )  # places left over point at item 0, with weights of 0
+    return Neighbors(None, FloatRows(weights))
