@@ -27,52 +27,64 @@ SMOOTHING = 0.01
 
 
 class CategoryShares:
-    """p(g|i) of candidates, and of the user's history.
+    """p(g|i) of candidates, and of the user's history. Items of the same categories are of one kind.
 
-    >>> shares = CategoryShares({1: "a", 2: ("a", "b")}, [2, 1, 9])
-    >>> shares.of_candidates.tolist()
-    [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0]]
+    >>> shares = CategoryShares({1: "a", 2: ("a", "b")}, [2, 1, 9, 1])
+    >>> shares.of_kinds[shares.kind].tolist()
+    [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]
     """
 
     def __init__(self, categories: Categories, candidates: Sequence[ItemId], history: Iterable[ItemId] = ()):
+        self._categories = categories
         self._column: dict[str, int] = {}
-        listed = [self._columns(categories, item_id) for item_id in candidates]
-        past = [columns for item_id in history if (columns := self._columns(categories, item_id))]
-        self.of_candidates = self._matrix(listed)
-        """float64 (C, G), rows of sum 1, or 0 without a category."""
-        self.of_history = self._matrix(past).mean(axis=0) if past else None
+        self._kind_of: dict[Any, int] = {}
+        self._columns: list[list[int]] = []  # by kind
+        kinds = [self._kind(item_id) for item_id in candidates]
+        past = [kind for item_id in history if self._columns[kind := self._kind(item_id)]]
+        self.kind = np.array(kinds, np.int64)
+        """int64 (C,)."""
+        self.of_kinds = np.zeros((len(self._columns), len(self._column)))
+        """float64 (kinds, G), rows of sum 1, or 0 without a category."""
+        for kind, columns in enumerate(self._columns):
+            self.of_kinds[kind, columns] = 1.0 / max(len(columns), 1)
+        self.of_history = self.of_kinds[past].mean(axis=0) if past else None
         """float64 (G,), of sum 1; None where no item of the history has a category."""
 
-    def _columns(self, categories: Categories, item_id: ItemId) -> list[int]:
-        found: Any = categories.get(item_id)
-        listed: Any = () if found is None else (found,) if isinstance(found, str) else found
-        names: set[Any] = {*listed} if isinstance(listed, Collection) else {None}
-        if not all(isinstance(name, str) for name in names):
-            raise InputError(f"categories: {found!r} of item {item_id!r}; expected a name or several names")
-        return sorted(self._column.setdefault(name, len(self._column)) for name in sorted(names))
+    def _kind(self, item_id: ItemId) -> int:
+        found: Any = self._categories.get(item_id)
+        key = found if found is None or isinstance(found, str) else _names(found, item_id)
+        kind = self._kind_of.get(key)
+        if kind is None:
+            names = () if key is None else (key,) if isinstance(key, str) else key
+            kind = self._kind_of[key] = len(self._columns)
+            self._columns.append([self._column.setdefault(name, len(self._column)) for name in names])
+        return kind
 
-    def _matrix(self, listed: Sequence[list[int]]) -> Floats:
-        matrix = np.zeros((len(listed), len(self._column)))
-        for n, columns in enumerate(listed):
-            matrix[n, columns] = 1.0 / max(len(columns), 1)
-        return matrix
+
+def _names(found: Any, item_id: ItemId) -> tuple[str, ...]:
+    """Several names, each once."""
+    names: set[Any] = {*found} if isinstance(found, Collection) else {None}
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"categories: {found!r} of item {item_id!r}; expected a name or several names")
+    return tuple(sorted(names))
 
 
 class CategoryCap:
     """At most `largest` items of one category."""
 
     def __init__(self, shares: CategoryShares, largest: int) -> None:
-        self._in_category = shares.of_candidates > 0
+        self._kind = shares.kind
+        self._in_category = shares.of_kinds > 0
         self._left = np.full(self._in_category.shape[1], largest)
 
     def place(self, n: int) -> None:
         """Candidate n takes a place."""
-        self._left[self._in_category[n]] -= 1
+        self._left[self._in_category[self._kind[n]]] -= 1
 
     def allowed(self) -> NDArray[np.bool_]:
         """bool (C,): whose categories have room for one more."""
-        full = self._in_category[:, self._left <= 0]
-        return np.logical_not(full.any(axis=1))
+        full = self._in_category[:, self._left <= 0].any(axis=1)
+        return np.logical_not(full)[self._kind]
 
 
 class Calibration:
@@ -81,10 +93,9 @@ class Calibration:
     def __init__(self, shares: CategoryShares, target: Floats) -> None:
         wanted = target > 0
         self._target = target[wanted]
-        kinds, self._kind = np.unique(shares.of_candidates, axis=0, return_inverse=True)
-        self._kinds = kinds[:, wanted]  # (kinds, G wanted): candidates of the same categories are judged once
-        self._weights = kinds.sum(axis=1)  # 0 for what has no category: it leaves the shares as they are
-        self._kind = self._kind.reshape(-1)
+        self._kind = shares.kind
+        self._kinds = shares.of_kinds[:, wanted]  # (kinds, G wanted)
+        self._weights = shares.of_kinds.sum(axis=1)  # 0 without a category: it leaves the shares as they are
         self._sum = np.zeros(len(self._target))
         self._placed = 0.0
 

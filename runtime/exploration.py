@@ -94,12 +94,14 @@ class Thompson:
         self._features = features
         self._rng = rng
         self._scale = scale
-        self._others = features @ rng.standard_normal((features.shape[1], DRAWS)) * scale  # (C, DRAWS)
+        draws = rng.standard_normal((features.shape[1], DRAWS)).astype(np.float32) * np.float32(scale)
+        self._others = features.astype(np.float32) @ draws  # (C, DRAWS)
 
     def choose(self, utilities: Floats, eligible: NDArray[np.int64], place: int) -> tuple[int, float]:
         draw = self._features @ self._rng.standard_normal(self._features.shape[1]) * self._scale
         chosen = best(utilities + draw, eligible)
-        others = eligible[(utilities[eligible, None] + self._others[eligible]).argmax(axis=0)]
+        usual = utilities[eligible].astype(np.float32)
+        others = eligible[(usual[:, None] + self._others[eligible]).argmax(axis=0)]
         return chosen, (1 + int((others == chosen).sum())) / (1 + DRAWS)
 
 
