@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketrec.runtime.errors import StateError
+from pocketrec.runtime import Reranker
+from pocketrec.runtime.errors import InputError, StateError
 from pocketrec.runtime.file_lock import exclusive
 from pocketrec.runtime.state_file import Cipher, StateFile
 from pocketrec.runtime.user_state import UserState, read_state
@@ -232,3 +234,83 @@ class TestErase:
         (tmp_path / ".state.bin.x1.tmp").write_bytes(b"")
         StateFile(tmp_path / "state.bin").save(UserState())
         assert os.listdir(tmp_path) == ["state.bin"]
+
+
+class TestWithARanker:
+    @pytest.fixture
+    def ranker(self, range_bundle: Path) -> Reranker:
+        return Reranker.load(range_bundle)
+
+    def test_two_users_of_one_file(self, ranker: Reranker, tmp_path: Path) -> None:
+        path = tmp_path / "state.bin"
+        ranker.user(path).save()
+        first, second = ranker.user(path), ranker.user(path)
+        first.feedback(3)
+        first.feedback(9, clicked=False)
+        second.feedback(4)
+        second.feedback(5)
+        first.save()
+        second.save()
+        second.feedback(6)
+        second.save()
+        state = ranker.user(path).state
+        assert (state.history, state.dismissed) == ([3, 4, 5, 6], [9])
+        assert state.counters["learned_events"] == 5
+        vectors = [user.state.learned["user_vector_0"] for user in (first, second)]
+        np.testing.assert_allclose(state.learned["user_vector_0"], np.sum(vectors, axis=0), atol=1e-6)
+
+    def test_saving_does_not_keep_another_thread_from_ranking(
+        self, ranker: Reranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        user, syncing, ranked = ranker.user(tmp_path / "state.bin"), threading.Event(), threading.Event()
+
+        def slow(_: int) -> None:
+            syncing.set()
+            assert ranked.wait(10)
+
+        monkeypatch.setattr(os, "fsync", slow)
+        saver = threading.Thread(target=user.save)
+        saver.start()
+        assert syncing.wait(10)
+        assert len(user.rerank([1, 2, 3])) == 3
+        user.feedback(7)
+        ranked.set()
+        saver.join()
+        assert read_state(tmp_path / "state.bin").history == []
+        user.save()
+        assert read_state(tmp_path / "state.bin").history == [7]
+
+    def test_export_is_plain_json(self, ranker: Reranker) -> None:
+        user = ranker.user()
+        user.rerank(range(1, 51))
+        user.feedback(3)
+        user.feedback(4, clicked=False)
+        exported = user.export()
+        assert json.loads(json.dumps(exported, allow_nan=False)) == exported
+        assert (exported["history"], exported["dismissed"]) == ([3], [4])
+
+    def test_erased_everywhere(self, ranker: Reranker, tmp_path: Path) -> None:
+        user = ranker.user(tmp_path / "state.bin", cipher=Cipher(xor, unxor))
+        fresh = user.rerank(range(1, 51), k=50)
+        user.feedback(3)
+        user.save()
+        user.erase()
+        assert os.listdir(tmp_path) == []
+        assert user.history == []
+        assert user.export()["learned"] == ranker.user().export()["learned"]
+        again = user.rerank(range(1, 51), k=50)
+        assert [(item.item_id, item.score) for item in again] == [
+            (item.item_id, item.score) for item in fresh
+        ]
+        user.feedback(5)
+        user.save()
+        assert ranker.user(tmp_path / "state.bin", cipher=Cipher(xor, unxor)).history == [5]
+
+    def test_copies_are_encrypted_too(self, ranker: Reranker, tmp_path: Path) -> None:
+        user = ranker.user(tmp_path / "state.bin", cipher=Cipher(xor, unxor))
+        user.save(tmp_path / "copy.bin")
+        assert os.listdir(tmp_path) == ["copy.bin"]
+        with pytest.raises(StateError, match="not a user's state"):
+            read_state(tmp_path / "copy.bin")
+        with pytest.raises(InputError, match="cipher: it belongs to a path"):
+            ranker.user(cipher=Cipher(xor, unxor))
