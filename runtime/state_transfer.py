@@ -91,7 +91,7 @@ def space_map(
 def _mapped(state: UserState, old: Reranker, new: Reranker) -> dict[str, NDArray[Any]] | None:
     """What the new bundle's user would have learned; None where it cannot be told."""
     arrays = dict(new.user().state.learned)
-    before = state.learned
+    before, is_mapped = state.learned, False
     for n, space in enumerate(new.spaces):
         vector, squared = before.get(f"user_vector_{n}"), before.get(f"gradient_squared_{n}")
         if vector is None or squared is None or n >= len(old.spaces):
@@ -103,6 +103,9 @@ def _mapped(state: UserState, old: Reranker, new: Reranker) -> dict[str, NDArray
         moved = to_new @ vector * (space.radius / was.radius)
         arrays[f"user_vector_{n}"] = moved.astype(np.float32)
         arrays[f"gradient_squared_{n}"] = _spread_evenly(squared, space.width)
+        is_mapped = True
+    if not is_mapped:
+        return None
     if old.prior is not None and new.prior is not None and old.prior.experts == new.prior.experts:
         scale = np.sqrt(old.prior.variances / new.prior.variances)
         delta, information = before.get("weights_delta"), before.get("weights_information")
