@@ -31,7 +31,7 @@ from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import FloatRows, ItemTable, QuantizedRows, quantize_rows
 from .fake_quantize import RowQuantizer
 from .models.protocol import SequenceModel
-from .models.sasrec import SASRec
+from .models.sasrec import with_merged_heads
 from .prior_user import fit_prior_user
 from .report import Measure
 from .rounding_for_users import round_for_users, user_moments
@@ -114,8 +114,8 @@ class Meter:
     def _trace(self, model: SequenceModel) -> onnx.ModelProto:
         """The float graph of the encoder; most steps change the table or the rounding alone, and tracing takes seconds."""
         if self._traced is None or self._traced[0] is not model:
-            exported = model.merged() if isinstance(model, SASRec) else model
-            graph = export_encoder(_Encoder(exported), width=model.width, max_length=model.max_length)
+            exported = with_merged_heads(_Encoder(model))
+            graph = export_encoder(exported, width=model.width, max_length=model.max_length)
             self._traced = model, graph
         return self._traced[1]
 

@@ -145,6 +145,8 @@ class MergedHead(nn.Module):
     W at most half the width it has no more weights than the four matrices.
     """
 
+    n_heads = 1
+
     def __init__(self, head: Attention) -> None:
         super().__init__()
         width = head.q.in_features
@@ -264,14 +266,6 @@ class SASRec(nn.Module):
         """`encode`: calling the model, and exporting it, is encoding."""
         return self.encode(item_vectors)
 
-    def merged(self) -> SASRec:
-        """A copy to be exported: every one-head attention of at most half the width is a `MergedHead`."""
-        copied = copy.deepcopy(self).eval()
-        for layer in copied.layers:
-            if layer.attention.n_heads == 1 and 2 * layer.attention.head_width <= self.width:
-                layer.attention = MergedHead(layer.attention)  # type: ignore[assignment]
-        return copied
-
     def refresh_config_(self) -> SASRecConfig:
         """Reads heads and widths back from the modules into `config`, after somebody sliced them.
 
@@ -295,6 +289,24 @@ class SASRec(nn.Module):
             inner_widths=tuple(layer.dense_1.weight.shape[0] for layer in self.layers),
         )
         return self.config
+
+
+def with_merged_heads(model: nn.Module) -> nn.Module:
+    """A model to be exported, in eval mode: every one-head attention of at most half the width is a `MergedHead`.
+
+    Itself where it has none, else a copy; whatever is wrapped around the layers stays.
+    """
+
+    def pays(module: nn.Module) -> bool:
+        head: object = getattr(module, "attention", None)
+        return isinstance(head, Attention) and head.n_heads == 1 and 2 * head.head_width <= head.q.in_features
+
+    if not any(map(pays, model.modules())):
+        return model
+    copied = copy.deepcopy(model).eval()
+    for module in filter(pays, list(copied.modules())):
+        module.attention = MergedHead(cast(Attention, module.attention))
+    return copied
 
 
 def shared_widths(layers: Sequence[Any]) -> dict[str, int]:

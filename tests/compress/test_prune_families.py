@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pocketrec.compress.item_bias import fold_item_bias
 from pocketrec.compress.low_rank import low_rank
 from pocketrec.compress.models.protocol import SequenceModel
+from pocketrec.compress.models.sasrec import MergedHead, with_merged_heads
 from pocketrec.compress.prune import PruneConfig, can_prune, innermost, prune
 from pocketrec.compress.prune_units import importance, keep_units, unit_groups
 
@@ -118,3 +119,17 @@ def test_an_architecture_that_nobody_wrote_down() -> None:
 
     assert unit_groups(Mean()) == ()
     assert not can_prune(Mean())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["sasrec", "bert4rec", "pmixer, two heads"])
+def test_one_head_that_stays_is_exported_with_its_matrices_multiplied(
+    family: str, sequences: list[np.ndarray]
+) -> None:
+    """The same function in half the products: float32 sums in another order, of values near 1."""
+    smaller, _ = prune(fold_item_bias(lively(family)), sequences, HALF, seed=0)
+    exported = with_merged_heads(smaller)
+    assert sum(isinstance(module, MergedHead) for module in exported.modules()) == 2
+    assert not any(isinstance(module, MergedHead) for module in smaller.modules())
+    torch.testing.assert_close(encoded(exported), encoded(smaller), rtol=0, atol=5e-6)
+    whole = lively(family)
+    assert with_merged_heads(whole) is whole  # two heads stay two
