@@ -5,12 +5,14 @@ categories, p(g) its mean over the user's history and q(g) over the list,
 
     KL(p || q~) = sum_g p(g) log(p(g) / q~(g)),   q~ = .99 q + .01 p
 
-is what the list's categories lack; a candidate's value is minus the KL of the list with it. Without a history whose items
-have categories there is nothing to be calibrated to.
+is what the list's categories lack; a candidate's value is minus the KL of the list with it, divided by its largest, log 100,
+so that it is from -1 to 0 like the terms of `diversity`. Without a history whose items have categories there is nothing to
+be calibrated to.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -24,6 +26,7 @@ from .rank_options import Categories
 Floats = NDArray[np.float64]
 SMOOTHING = 0.01
 """alpha of the paper: keeps the KL finite while a category is missing."""
+LARGEST_KL = -math.log(SMOOTHING)
 
 
 class CategoryShares:
@@ -52,10 +55,10 @@ class CategoryShares:
 
     def _kind(self, item_id: ItemId) -> int:
         found: Any = self._categories.get(item_id)
-        key = found if found is None or isinstance(found, str) else _names(found, item_id)
+        key = found if found is None or isinstance(found, str | tuple) else _names(found, item_id)
         kind = self._kind_of.get(key)
         if kind is None:
-            names = () if key is None else (key,) if isinstance(key, str) else key
+            names = () if key is None else (key,) if isinstance(key, str) else _names(key, item_id)
             kind = self._kind_of[key] = len(self._columns)
             self._columns.append([self._column.setdefault(name, len(self._column)) for name in names])
         return kind
@@ -103,7 +106,7 @@ class Calibration:
         placed = self._placed + self._weights
         shares = (self._sum + self._kinds) / np.maximum(placed, 1.0)[:, None]
         smoothed = (1 - SMOOTHING) * shares + SMOOTHING * self._target
-        lacking = (self._target * np.log(self._target / smoothed)).sum(axis=1)
+        lacking = (self._target * np.log(self._target / smoothed)).sum(axis=1) / LARGEST_KL
         return -lacking[self._kind]
 
     def place(self, n: int) -> None:

@@ -1,11 +1,12 @@
-"""Diversity of a list: what an item adds beside those that were placed before it.
+"""Diversity of a list: what an item adds beside those that were placed before it, from -1 to 0.
 
-    MMR   -max over placed j of s_ij                       Carbonell and Goldstein 1998 (SIGIR)
-    DPP   log(det S_{placed + i} / det S_{placed})         Chen, Zhang and Zhou 2018 (NeurIPS), greedy MAP
+    MMR   -max over placed j of s_ij                               Carbonell and Goldstein 1998 (SIGIR)
+    DPP   log(det S_{placed + i} / det S_{placed}) / 13.8          Chen, Zhang and Zhou 2018 (NeurIPS), greedy MAP
 
 with s_ij = (1 + cos(e_i - mu, e_j - mu)) / 2, from 0 to 1, mu the catalogue's mean vector. The kernel of Chen et al. has the
 relevance r in it, L = Diag(exp(a r)) S Diag(exp(a r)) with a = t / (2 (1 - t)) for a dial t; the log determinant then splits
-into 2 a r_i + the term above, so that greedy MAP is the greedy maximum of t r_i + (1 - t) * term: the same sum as for MMR.
+into 2 a r_i + log(...), so that greedy MAP is the greedy maximum of t r_i + (1 - t) log(...): the same sum as for MMR. It is
+divided by the largest value that it may take here, so that a dial costs about as much for one as for the other.
 
 The determinants come from a Cholesky factor that grows by a row a placed item (their algorithm 1): with c_i the row of
 candidate i and d_i^2 what is left of s_ii,
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 SMALLEST_VOLUME = 1e-6
-"""d^2 below it is rounding: copies of an item. Its log, -14, outweighs any score where the dial is above .07."""
+"""d^2 below it is rounding: copies of an item. Its log is -13.8."""
 
 
 class Term(Protocol):
@@ -67,7 +68,7 @@ class LogVolume:
     >>> term = LogVolume(np.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]))
     >>> term.place(0)
     >>> term.values().round(1)
-    array([-13.8, -13.8,   0. ])
+    array([-1., -1., 0.])
     """
 
     def __init__(self, units: Floats) -> None:
@@ -76,7 +77,7 @@ class LogVolume:
         self._rows = np.empty((0, len(units)))  # c_i in columns
 
     def values(self) -> Floats:
-        return np.log(np.maximum(self._left, SMALLEST_VOLUME))
+        return np.log(np.maximum(self._left, SMALLEST_VOLUME)) / -np.log(SMALLEST_VOLUME)
 
     def place(self, n: int) -> None:
         if self._left[n] <= SMALLEST_VOLUME:  # it adds nothing, and so takes nothing from the others

@@ -4,9 +4,9 @@
 
 An item's utility for the next place of the list is
 
-    (1 - mmr)(1 - dpp)(1 - calibration) r  -  mmr * similarity  +  dpp * log volume  -  calibration * KL
+    (1 - mmr)(1 - dpp)(1 - calibration) r  -  mmr * similarity  -  dpp * lost volume  -  calibration * miscalibration
 
-with r its score brought to [0, 1] over the list, and the other three what the items placed before it leave
+with r its score brought to [0, 1] over the list, and the other three, from 0 to 1, what the items placed before it leave
 (`diversity`, `category_terms`). Dials at 0 are the plain ranking; at 1 the score no longer counts.
 """
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pocketrec.runtime.category_terms import SMOOTHING, Calibration, CategoryCap, CategoryShares
+from pocketrec.runtime.category_terms import LARGEST_KL, SMOOTHING, Calibration, CategoryCap, CategoryShares
 from pocketrec.runtime.diversity import SMALLEST_VOLUME, LogVolume, MarginalRelevance, Term, unit_vectors
 from pocketrec.runtime.exploration import Greedy
 from pocketrec.runtime.slate import Slate, fill_slate
@@ -92,7 +92,7 @@ class TestLogVolume:
                 if m not in placed:
                     after = np.linalg.slogdet(kernel[np.ix_([*placed, m], [*placed, m])])[1]
                     # 1e-9: a Cholesky factor against LU, both in float64
-                    assert gains[m] == pytest.approx(after - before, abs=1e-9)
+                    assert gains[m] * -np.log(SMALLEST_VOLUME) == pytest.approx(after - before, abs=1e-9)
             term.place(n)
             placed.append(n)
 
@@ -111,7 +111,7 @@ class TestLogVolume:
         order = fill(logits, 6, (0.5, LogVolume(units)))
         assert order[:2] == [4, 1]
         assert order[2:] == [5, 2, 3, 0]
-        assert LogVolume(units).values().min() >= np.log(SMALLEST_VOLUME)
+        assert LogVolume(units).values().min() >= -1
 
     def test_more_diversity_costs_score_and_brings_volume(
         self, units: np.ndarray, logits: np.ndarray
@@ -172,7 +172,7 @@ class TestCategories:
         expected: list[int] = []
         for _ in range(8):
             left = [n for n in range(N) if n not in expected]
-            values = [(1 - dial) * logits[n] - dial * span * kl([*expected, n]) for n in left]
+            values = [(1 - dial) * logits[n] - dial * span * kl([*expected, n]) / LARGEST_KL for n in left]
             expected.append(left[int(np.argmax(values))])
         assert shares.of_history is not None
         assert fill(logits, 8, (dial, Calibration(shares, shares.of_history))) == expected
