@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .compress_text import PREFIX, add_text_options, asks_for_text, compress_with_text
 from .option_types import share
 from .progress import terminal_track
 from .subparsers import Subparsers
@@ -27,7 +28,10 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Turn a trained checkpoint into a small bundle: prune, distill, quantize, export, verify, measure.",
     )
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=Path, help="a trained model: .pt, .pth, .safetensors"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="a trained model: .pt, .pth, .safetensors; or hf:FOLDER, a text encoder",
     )
     parser.add_argument(
         "--data", metavar="FILE", type=Path, required=True, help="the interactions it was trained on"
@@ -96,6 +100,7 @@ def add_parser(subparsers: Subparsers) -> None:
         action="store_true",
         help="items of the history stay candidates: people come back to items",
     )
+    add_text_options(parser)
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
@@ -113,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = _override(load_recipe(args.recipe), args)
     if args.model is not None and (args.layout is not None or args.heads is not None):
         raise InputError("--model makes the model itself; leave --layout and --heads out")
+    with_text = asks_for_text(args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     check_destinations(
@@ -123,6 +129,11 @@ def run(args: argparse.Namespace) -> int:
         args.data, user=args.user, item=args.item, time=args.time, rating=args.rating, format=args.format
     )
     log(f"data      {interactions.describe()}")
+    budget = Budget(max_drop=args.max_drop, max_size_bytes=args.max_size)
+    data = _describe_data(interactions)
+    if str(args.checkpoint).startswith(PREFIX):
+        compressed = compress_with_text(args, recipe, interactions, None, budget=budget, data=data, log=log)
+        return _print_done(compressed, as_json=args.json)
     if args.model is None:
         teacher = load_ranking_teacher(
             args.checkpoint, n_heads=args.heads, layout=args.layout, interactions=interactions
@@ -144,20 +155,33 @@ def run(args: argparse.Namespace) -> int:
     mapped = map_items(interactions, teacher.item_ids, max_unknown=1.0 if args.allow_unknown_items else 0.0)
     if mapped.warning:
         log(f"          warning: {mapped.warning}")
+    if with_text:
+        if isinstance(teacher, ItemItemTeacher):
+            raise InputError(
+                f"{args.checkpoint}: item-item weights have no item vectors; leave the titles out"
+            )
+        compressed = compress_with_text(
+            args, recipe, interactions, teacher, budget=budget, data=data, log=log
+        )
+        return _print_done(compressed, as_json=args.json)
     compressed = compress_model(
         teacher,
         mapped.sequences,
         recipe,
         args.output,
-        budget=Budget(max_drop=args.max_drop, max_size_bytes=args.max_size),
+        budget=budget,
         teacher_output=args.teacher_out,
         overwrite=args.force,
         keep_repeats=args.keep_repeats,
-        data=_describe_data(interactions),
+        data=data,
         track=terminal_track,
         say=lambda step: log(step.line()),
     )
-    if args.json:
+    return _print_done(compressed, as_json=args.json)
+
+
+def _print_done(compressed: Compressed, *, as_json: bool) -> int:
+    if as_json:
         print(json.dumps(_as_json(compressed), indent=1))
     else:
         _print_result(compressed)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -45,6 +45,7 @@ from .recency import Recency
 from .state_file import Cipher, SavedState, StateFile
 from .state_transfer import warm_started
 from .taste_space import TasteScorer, read_taste_table
+from .text_tower import TextTower, read_text_tower
 from .top_k import top_k
 from .user import User
 from .user_state import UserState
@@ -86,6 +87,7 @@ class Reranker:
         )
         self._overlay = ItemOverlay(engine.n_items, np.empty((0, engine.width), np.float32))
         self._categories: Categories | None = None
+        self._text_tower: TextTower | None = None
         self._spaces: tuple[ItemSpace, ...] | None = None
         self._recency: tuple[Recency, ...] = ()
         self._spaces_lock = threading.Lock()
@@ -186,6 +188,29 @@ class Reranker:
         if known:
             raise InputError(f"items: the bundle has {known[0]!r} already; add only what it does not know")
         self._overlay = self._overlay.with_items(ids, np.asarray(vectors, np.float32))
+
+    def embed(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """Vectors of titles in the model's item space, by the bundle's text tower: n texts -> float32 (n, D).
+
+        Raises:
+            MissingExtraError: the extra `embed` is not installed.
+            InputError: the bundle has no text tower, or something is not a string.
+        """
+        if self._text_tower is None:
+            self._text_tower = read_text_tower(self.engine.bundle)
+        if self._text_tower is None:
+            raise InputError(
+                f"{self.engine.bundle.path}: has no text tower, so it cannot embed titles; give vectors to add_items"
+            )
+        return self._text_tower.embed(texts)
+
+    def add_titles(self, title_of: Mapping[ItemId, str]) -> None:
+        """`add_items` by their titles: items that the bundle was not made with, ranked from now on by what they are called.
+
+        Raises:
+            As `embed` and `add_items`.
+        """
+        self.add_items(title_of, self.embed(title_of.values()))
 
     def rows(self, ids: Sequence[Any]) -> NDArray[np.int64]:
         """Rows of ids, int64 (n,), -1 where unknown; of added items, behind the catalogue's."""
