@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.errors import InputError
 from .main import EXIT_INTERRUPTED
 from .main import main as pocketrec
 
@@ -148,7 +149,11 @@ def measure(row: Row, args: argparse.Namespace) -> bool:
             raise KeyboardInterrupt
         if code != 0:
             return False
-    found = row_results(row, bundle, teacher, args.data / row.data)
+    try:
+        found = row_results(row, bundle, teacher, args.data / row.data)
+    except InputError as error:
+        print(f"pocketrec: {error}", file=sys.stderr)
+        return False
     found["command"] = "pocketrec " + " ".join(Path(part).name if "/" in part else part for part in command)
     path = args.json_dir / f"{row.name}.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -163,6 +168,10 @@ def row_results(row: Row, bundle: Path, teacher: Path, data: Path) -> dict[str, 
 
     manifest, size_bytes = Bundle.open(bundle).manifest, bundle.stat().st_size
     metrics, provenance = manifest["metrics"], manifest["provenance"]
+    if row.metric not in metrics["accuracy"]["metrics"]:
+        raise InputError(
+            f"{bundle}: measured by {', '.join(metrics['accuracy']['metrics'])}; expected {row.metric} in the row {row.name}"
+        )
     names = sorted({row.metric, "hr@10"} & metrics["accuracy"]["metrics"].keys())
     weights_bytes = provenance["checkpoint"]["weights_bytes"]
     timed = row.metric == "ndcg@10"  # of models that rank by a history
