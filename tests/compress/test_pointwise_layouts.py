@@ -374,3 +374,63 @@ def test_vocabularies_that_are_broken(tmp_path: Path, text: str, message: str) -
     data = recorded.write_data(tmp_path)
     (tmp_path / "feature_vocab.json").write_text(text)
     assert message in refusal(tmp_path, recorded.file(), data)
+
+
+def test_a_float_field_has_its_second_row(tmp_path: Path) -> None:
+    """RecBole gives a float field two rows, and a value that is not discretized takes the second."""
+    recorded = POINTWISE["recbole-fm"]
+    data, good = recorded.write_data(tmp_path), recorded.state_dict()
+    before = scores(tmp_path, recorded.file(good), data)
+    for row, counts in ((0, False), (1, True)):
+        changed = good["float_embedding_table.embedding.weight"].clone()
+        changed[row] += 1
+        after = scores(
+            tmp_path, recorded.file(good | {"float_embedding_table.embedding.weight": changed}), data
+        )
+        assert torch.allclose(after, before) != counts
+
+
+def test_an_items_features_are_put_behind_its_own_vector(tmp_path: Path) -> None:
+    """DIN's table by hand: the mean of an item's classes, then its price between 3 and 9, or their mean, as 0 to 1."""
+    recorded = POINTWISE["recbole-din"]
+    data, state = recorded.write_data(tmp_path), recorded.state_dict()
+    model: Any = load(tmp_path, recorded.file(state), data).model
+    own, classes, price = (
+        state[f"embedding_layer.{kind}_embedding_table.item.{name}.weight"]
+        for kind, name in (("token", "embedding"), ("token_seq", "0"), ("float", "embedding"))
+    )
+    comedy, war, drama, nothing = classes[1], classes[2], classes[3], torch.zeros(4)
+    expected = {
+        0: (nothing, 0.5),  # what pads, and what is unknown
+        1: ((drama + comedy) / 2, 0.5),  # i7, without a price
+        2: (nothing, 1.0),  # i3
+        3: ((comedy + war) / 2, 0.0),  # i1
+        4: (war, 0.5),  # i5
+    }
+    for row, (mean, value) in expected.items():
+        whole = torch.cat([own[row], mean, value * price[1]])
+        torch.testing.assert_close(model.item_table[row], whole, rtol=0, atol=1e-6)
+
+
+def test_what_the_settings_say_of_the_data(tmp_path: Path) -> None:
+    recorded = POINTWISE["recbole-deepfm"]
+    data = recorded.write_data(tmp_path)
+    teacher = load(tmp_path, recorded.file(), data)
+    fields = {field.name: field for field in teacher.model.schema.fields}
+    assert list(fields) == [
+        "class",
+        "user_id",
+        "item_id",
+        "age",
+        "price",
+    ]  # lists, tokens, floats, as RecBole has them
+    sides = {name: field.side for name, field in fields.items()}
+    assert sides == {"class": "item", "user_id": "user", "item_id": "item", "age": "user", "price": "item"}
+    assert (fields["price"].low, fields["price"].high) == (3.0, 9.0)
+    assert fields["class"].max_length == 2
+    assert (teacher.model.schema.label, teacher.threshold) == ("rating", 4.0)
+    plain = load(tmp_path, recorded.file(normalize_all=None, threshold=None), data).model.schema
+    assert (plain.field("price").low, plain.field("price").high) == (0.0, 1.0)
+    assert plain.label == "label"
+    named = load(tmp_path, recorded.file(normalize_all=False, normalize_field=["price"]), data).model.schema
+    assert named.field("price").high == 9.0
