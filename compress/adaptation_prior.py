@@ -37,7 +37,7 @@ from .choice_lists import (
     lists_by_popularity,
     lists_of_the_first,
 )
-from .mixture_weights import calibrated_weights, judge, uses_taste, with_useful_vectors
+from .mixture_weights import calibrated_weights, judge, with_useful_vectors, worth_bytes
 
 N_LEARNED = 10
 """Events before the question that a user learns from; most of what there is to gain, a user gains within them."""
@@ -85,9 +85,12 @@ def fit_adaptation_prior(
     for source in SOURCES:
         kept[source], judged[source] = judge(features[source], bench.names, seed)
     names = bench.names
-    if taste is not None and not any(uses_taste(names, kept[source]) for source in SOURCES):
-        names = OWN_EXPERTS  # what the taste space would have brought stays among the sets
+    if taste is not None and not any(worth_bytes(judged[source]) for source in SOURCES):
+        names = OWN_EXPERTS
         features = {source: z[:, :, : len(OWN_EXPERTS)] for source, z in features.items()}
+        for source in SOURCES:
+            judged[source][-1]["kept"] = False  # what the taste space would have brought stays among the sets
+            kept[source], _ = judge(features[source], names, seed)
     if all(kept[source] == [0] for source in SOURCES):
         return None
     is_vector = np.array([name.endswith("_vector") for name in names])

@@ -7,13 +7,10 @@ Weights maximize the likelihood of the choices, columns of Z in units of their d
 by damped Newton steps.
 
 Sets of experts are taken in turn: the base, with popularity, with recency means, with the taste space. All figures are
-cross-fitted: weights from one half of the users, figures of the other half, both ways. A set is kept for a source where
-
-    it costs no bytes   its NDCG@10 is above that of the best so far, and its log-likelihood is, with the 95% interval
-    the taste space     the 95% interval of the gain in NDCG@10 is above 0
-
-The likelihood tells sets apart with a tenth of the users that NDCG@10 needs, but does not say what a list is worth.
-Experts that are not kept weigh 0.
+cross-fitted: weights from one half of the users, figures of the other half, both ways. A set is kept for a source where its
+NDCG@10 is above that of the best so far, and its log-likelihood is, with the 95% interval: the likelihood tells sets apart
+with a tenth of the users that NDCG@10 needs, but does not say what a list is worth. The taste space, which costs bytes, is
+shipped where it is kept and gains at least `WORTH_BYTES` for some source. Experts that are not kept weigh 0.
 """
 
 from __future__ import annotations
@@ -32,6 +29,8 @@ L2 = 4.0
 """A weight of one deviation is held towards its start as by a few lists; of hundreds of lists it is not felt."""
 LARGEST_VECTOR_WEIGHT = 1.0
 """Of a user vector: beyond it the steps of online softmax are too long on any data that we measured."""
+WORTH_BYTES = 1.0
+"""Percent of NDCG@10 over the best without it."""
 
 
 def fit_weights(features: Doubles) -> Doubles:
@@ -79,7 +78,7 @@ def judge(features: Doubles, names: tuple[str, ...], seed: int) -> tuple[list[in
         found = _cross_fitted(features[:, :, experts])
         compared = paired_bootstrap(found[0], best[0], seed=seed)
         likelier = paired_bootstrap(found[1], best[1], seed=seed).difference.low > 0
-        better = compared.difference.low > 0 if name == "taste" else compared.difference.value > 0
+        pays = compared.difference.value > 0 and likelier
         figures.append(
             {
                 "set": name,
@@ -87,12 +86,18 @@ def judge(features: Doubles, names: tuple[str, ...], seed: int) -> tuple[list[in
                 "percent_over_best": _percent(compared.ratio),
                 "percent_over_base": _percent(paired_bootstrap(found[0], base[0], seed=seed).ratio),
                 "log_likelihood_gain": round(float((found[1] - best[1]).mean()), 5),
-                "kept": bool(better and likelier),
+                "kept": bool(pays),
             }
         )
-        if better and likelier:
+        if pays:
             kept, best = experts, found
     return kept, figures
+
+
+def worth_bytes(figures: list[dict[str, Any]]) -> bool:
+    """Whether one source's figures say that the taste space should be shipped."""
+    taste = figures[-1]
+    return taste["set"] == "taste" and taste["kept"] and taste["percent_over_best"][0] >= WORTH_BYTES
 
 
 def uses_taste(names: tuple[str, ...], experts: list[int]) -> bool:
