@@ -169,17 +169,20 @@ def option_lines(result: dict[str, Any]) -> list[str]:
         "  option             ndcg@10   to plain [95%]          diversity  genres  miscalibration  p50",
     ]
     for row in result["options"]:
-        ratio = row.get("ndcg_ratio")
-        change = (
-            f"{100 * (ratio['value'] - 1):+5.1f}% [{100 * (ratio['low'] - 1):+.1f}, {100 * (ratio['high'] - 1):+.1f}]"
-            if ratio and ratio["value"] is not None
-            else ""
-        )
+        change = _change(row.get("ndcg_ratio"))
         lines.append(
             f"  {row['option']:<17} {row['ndcg@10']:>8.4f}   {change:<22} {row['diversity']:>9.3f} {row['genres']:>8.2f} "
             f"{row['miscalibration']:>12.3f} {row['p50_us']:>8.0f} us"
         )
     return lines
+
+
+def _change(ratio: dict[str, float | None] | None) -> str:
+    """Percent, with the interval; nothing where there is none."""
+    if ratio is None or any(value is None for value in ratio.values()):
+        return ""
+    value, low, high = (100 * ((ratio[name] or 0.0) - 1) for name in ("value", "low", "high"))
+    return f"{value:+5.1f}% [{low:+.1f}, {high:+.1f}]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
