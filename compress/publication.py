@@ -17,7 +17,7 @@ from typing import Any
 from ..benchmarks.accuracy import compare_rankings, describe_ranking
 from ..benchmarks.evaluate import Ranking
 from ..runtime.errors import GateError, InputError
-from .layouts import ItemItemTeacher, Teacher
+from .layouts import ItemItemTeacher, PointwiseTeacher, Teacher
 from .recipe import Recipe
 from .report import Measure, StepReport
 
@@ -27,7 +27,8 @@ class Budget:
     """What the bundle may cost; None is no limit. Broken: `GateError`, and nothing is written."""
 
     max_drop: float | None = None
-    """Largest relative loss of NDCG@10 on the validation items against the teacher: 0.01 is 1%."""
+    """Largest relative loss against the teacher, of NDCG@10 on the validation items, or of a pointwise model's AUC on
+    the validation rows: 0.01 is 1%."""
     max_size_bytes: int | None = None
     """Largest size of the bundle, everything included."""
 
@@ -98,7 +99,7 @@ def drafts(output: Path) -> Generator[Path]:
 
 
 def provenance(
-    teacher: Teacher | ItemItemTeacher, recipe: Recipe, data: dict[str, Any] | None
+    teacher: Teacher | ItemItemTeacher | PointwiseTeacher, recipe: Recipe, data: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Where a bundle comes from: enough to make it again, and nothing about the machine's folders."""
     packages = ("pocketrec", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
@@ -122,10 +123,11 @@ def provenance(
 
 def check_budget(budget: Budget, before: Measure, after: Measure) -> None:
     """Refuse what lost more than the budget allows."""
-    drop = 1 - after.ndcg10 / before.ndcg10 if before.ndcg10 > 0 else 0.0
+    (title, was), (_, now) = before.figure, after.figure
+    drop = 1 - now / was if was > 0 else 0.0
     if budget.max_drop is not None and drop > budget.max_drop:
         raise GateError(
-            f"validation NDCG@10 fell from {before.ndcg10:.4f} to {after.ndcg10:.4f} ({drop:.2%}), --max-drop allows {budget.max_drop:.2%}; "
+            f"validation {title} fell from {was:.4f} to {now:.4f} ({drop:.2%}), --max-drop allows {budget.max_drop:.2%}; "
             "nothing was written; try more bits, more epochs, or no pruning"
         )
 

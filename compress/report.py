@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,19 @@ class Measure:
     """Deployed bytes, ids and manifest included, were the model exported as it is."""
     parameters: int
     """Numbers that the model is made of, at whatever width they are stored."""
-    ndcg10: float
-    """NDCG@10 on the validation item, full ranking."""
+    ndcg10: float = math.nan
+    """NDCG@10 on the validation item, full ranking; NaN of a pointwise model."""
+    auc: float | None = None
+    """AUC on the validation rows, of a pointwise model; it chooses then."""
+
+    @property
+    def figure(self) -> tuple[str, float]:
+        """What validation chooses by: its name and value."""
+        return ("NDCG@10", self.ndcg10) if self.auc is None else ("AUC", self.auc)
 
     def to_json(self) -> dict[str, Any]:
-        return {"bytes": self.size_bytes, "parameters": self.parameters, "ndcg10": self.ndcg10}
+        figure = {"ndcg10": self.ndcg10} if self.auc is None else {"auc": self.auc}
+        return {"bytes": self.size_bytes, "parameters": self.parameters, **figure}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,7 @@ class StepReport:
         if "skipped" in self.detail:
             return f"{self.name:<9} skipped: {self.detail['skipped']}"
         before, after = self.before, self.after
+        (title, was), (_, now) = before.figure, after.figure
         if "re_ranking_percent" in self.detail:
             gains = ", ".join(
                 f"{source} {gain:+.1f}% [{low:+.1f}, {high:+.1f}]"
@@ -59,7 +69,7 @@ class StepReport:
         return (
             f"{self.name:<9} {before.size_bytes:>11,} -> {after.size_bytes:>11,} B ({before.size_bytes / after.size_bytes:5.2f}x)   "
             f"{before.parameters:>10,} -> {after.parameters:>10,} parameters   "
-            f"NDCG@10 {before.ndcg10:.4f} -> {after.ndcg10:.4f} ({_percent(after.ndcg10, before.ndcg10)})   {self.seconds:6.1f} s"
+            f"{title} {was:.4f} -> {now:.4f} ({_percent(now, was)})   {self.seconds:6.1f} s"
         )
 
 

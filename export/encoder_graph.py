@@ -12,7 +12,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
 
 import onnx
 import torch
@@ -31,15 +32,39 @@ def export_encoder(module: nn.Module, *, width: int, max_length: int) -> onnx.Mo
     # range of one length, which 2 to 2 is to it, for a constant: no caller gives the 3 that it is told of there
     example = torch.zeros(2, min(max_length, 3), width)
     length = torch.export.Dim("length", max=max(max_length, 3)) if max_length > 1 else torch.export.Dim.STATIC
+    return trace_graph(
+        module,
+        args=(example,),
+        input_names=["history"],
+        output_names=["users"],
+        dynamic_shapes=({0: torch.export.Dim("batch"), 1: length},),
+    )
+
+
+def trace_graph(
+    module: nn.Module,
+    *,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic_shapes: Any,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> onnx.ModelProto:
+    """Trace a module on example inputs; the graph is `shortened`.
+
+    Raises:
+        torch.onnx.OnnxExporterError: the module has something that cannot be traced.
+    """
     with _quiet():
         program = torch.onnx.export(
             module.eval(),
-            (example,),
+            args,
+            kwargs=None if kwargs is None else dict(kwargs),
             dynamo=True,
             opset_version=OPSET,
-            input_names=["history"],
-            output_names=["users"],
-            dynamic_shapes=({0: torch.export.Dim("batch"), 1: length},),
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=dynamic_shapes,
             verbose=False,
         )
     if program is None:

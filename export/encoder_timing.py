@@ -7,11 +7,13 @@ The median decides, and integer products must win by more than noise: at equal s
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 
 from ..runtime.engine import session_options
 from .encoder_int8 import EncoderForm, quantize_encoder
@@ -31,6 +33,17 @@ def faster_int8_form(
         graph: the float32 encoder.
         lengths: history lengths to draw from, each at least 1.
     """
+
+    def draw(random: np.random.Generator) -> dict[str, NDArray[Any]]:
+        return {"history": random.standard_normal((1, int(random.choice(lengths)), width)).astype(np.float32)}
+
+    return faster_form(graph, draw, seed=seed)
+
+
+def faster_form(
+    graph: onnx.ModelProto, draw: Callable[[np.random.Generator], dict[str, NDArray[Any]]], *, seed: int
+) -> tuple[EncoderForm, dict[str, float]]:
+    """The same of any graph; `draw` makes the inputs of a call."""
     forms: dict[EncoderForm, onnx.ModelProto] = {
         "float32": graph,
         "int8": quantize_encoder(graph, "int8"),
@@ -45,10 +58,10 @@ def faster_int8_form(
     random = np.random.default_rng(seed)
     times: dict[EncoderForm, list[int]] = {form: [] for form in forms}
     for round_number in range(WARM_UP + ROUNDS):
-        history = random.standard_normal((1, int(random.choice(lengths)), width)).astype(np.float32)
+        inputs = draw(random)
         for form, session in sessions.items():
             began = time.perf_counter_ns()
-            session.run(None, {"history": history})
+            session.run(None, inputs)
             if round_number >= WARM_UP:
                 times[form].append(time.perf_counter_ns() - began)
     medians = {form: float(np.median(taken)) / 1e3 for form, taken in times.items()}
