@@ -42,7 +42,7 @@ def gram_fold_in(item_table: Tensor, *, power: float = 0.5) -> FoldIn:
 
     Example:
         >>> model = gram_fold_in(torch.eye(4, 3))
-        >>> (model.encode(model.item_table[[[1]]]) @ model.item_table.T).argmax().item()
+        >>> (model.encode(model.item_table[torch.tensor([[1]])]) @ model.item_table.T).argmax().item()
         1
     """
     item_table, width = item_table.detach(), item_table.shape[1]

@@ -73,7 +73,9 @@ class LightGCN(nn.Module):
         degrees_u = torch.bincount(edges[0], minlength=n_users) + DEGREE_OFFSET  # (U,)
         degrees_i = torch.bincount(edges[1], minlength=n_items) + DEGREE_OFFSET  # (N,)
         values = (degrees_u[edges[0]] * degrees_i[edges[1]]).rsqrt()  # (E,)
-        graph = torch.sparse_coo_tensor(edges, values, (n_users, n_items), is_coalesced=True)  # (U, N)
+        graph = torch.sparse_coo_tensor(
+            edges, values, (n_users, n_items), is_coalesced=True, check_invariants=True
+        )  # (U, N)
         layer_u, layer_i = self.user_table, self.item_table  # (U, D), (N, D)
         sum_u, sum_i = layer_u, layer_i
         for _ in range(self.config.n_layers):

@@ -89,7 +89,7 @@ def test_a_missing_section_is_a_step_that_is_skipped(tmp_path: Path) -> None:
     [
         (
             "[prun]\n",
-            r"unknown key 'prun'; expected prune, distill, table, encoder, guard, adaptation, seed; did you mean 'prune'\?",
+            r"unknown key 'prun'; expected prune, distill, table, encoder, neighbors, guard, adaptation, seed; did you mean 'prune'\?",
         ),
         ("sed = 1", r"unknown key 'sed'; .*did you mean 'seed'\?"),
         (

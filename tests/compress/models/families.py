@@ -9,6 +9,7 @@ import torch
 
 from pocketrec.compress.models.bert4rec import BERT4Rec, BERT4RecConfig
 from pocketrec.compress.models.caser import Caser, CaserConfig
+from pocketrec.compress.models.fold_in import FoldIn, FoldInConfig
 from pocketrec.compress.models.gru4rec import GRU4Rec, GRU4RecConfig
 from pocketrec.compress.models.lightsans import LightSANs, LightSANsConfig
 from pocketrec.compress.models.narm import NARM, NARMConfig
@@ -33,6 +34,7 @@ FAMILIES: dict[str, Callable[[int], Any]] = {
     "narm": lambda seed: NARM(NARMConfig(**SIZES, hidden_width=12), seed),
     "narm, two layers": lambda seed: NARM(NARMConfig(**SIZES, hidden_width=12, n_layers=2), seed),
     "caser": lambda seed: Caser(CaserConfig(**SIZES, n_vertical=3, n_horizontal=2), seed),
+    "fold-in": lambda seed: FoldIn(FoldInConfig(**SIZES), seed),
     "lightsans": lambda seed: LightSANs(LightSANsConfig(**SIZES, n_interests=3, inner_width=16), seed),
     "lightsans, one layer": lambda seed: LightSANs(
         LightSANsConfig(**SIZES, n_layers=1, n_interests=3, inner_width=16, activation="relu"), seed
