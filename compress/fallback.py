@@ -63,8 +63,9 @@ class Candidate:
 def margin(gains: NDArray[np.float64], teacher: NDArray[np.float64], max_drop: float) -> float:
     """The mean difference above less its standard error; at least 0 passes.
 
-    >>> teacher = np.array([1.0, 0.5, 0.0, 0.0])
-    >>> margin(teacher, teacher, max_drop=0.01) < 0 < margin(teacher + 0.1, teacher, max_drop=0.01)
+    >>> teacher = np.array([0.0, 0.5, 1.0, 0.5])
+    >>> as_good_on_average = teacher + [0.2, -0.2, 0.2, -0.2]
+    >>> margin(as_good_on_average, teacher, max_drop=0.01) < 0 < margin(teacher, teacher, max_drop=0.01)
     True
     """
     difference = gains - (1 - max_drop) * teacher
