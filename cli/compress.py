@@ -10,6 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .compress_pointwise import (
+    add_pointwise_options,
+    compress_with_labels,
+    load_pointwise,
+    print_label_result,
+)
 from .compress_text import PREFIX, add_text_options, asks_for_text, compress_with_text
 from .option_types import share
 from .progress import terminal_track
@@ -67,7 +73,10 @@ def add_parser(subparsers: Subparsers) -> None:
 
     gates = parser.add_argument_group("budget: what breaks it is not written, and the exit code is 1")
     gates.add_argument(
-        "--max-drop", metavar="SHARE", type=share, help="largest loss of validation NDCG@10, such as 1%%"
+        "--max-drop",
+        metavar="SHARE",
+        type=share,
+        help="largest loss of validation NDCG@10 (pointwise: AUC), such as 1%%",
     )
     gates.add_argument("--max-size", metavar="SIZE", type=_size, help="largest bundle, such as 400KB or 2MB")
 
@@ -101,6 +110,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="items of the history stay candidates: people come back to items",
     )
     add_text_options(parser)
+    add_pointwise_options(parser)
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
@@ -125,11 +135,15 @@ def run(args: argparse.Namespace) -> int:
         args.output, args.teacher_out, overwrite=args.force, inputs=[args.checkpoint, args.data]
     )
     log = print if not args.json else _to_stderr
+    budget = Budget(max_drop=args.max_drop, max_size_bytes=args.max_size)
+    pointwise = load_pointwise(args)
+    if pointwise is not None:
+        compressed = compress_with_labels(args, pointwise, recipe, budget, log)
+        return _print_done(compressed, as_json=args.json)
     interactions = read_interactions(
         args.data, user=args.user, item=args.item, time=args.time, rating=args.rating, format=args.format
     )
     log(f"data      {interactions.describe()}")
-    budget = Budget(max_drop=args.max_drop, max_size_bytes=args.max_size)
     data = _describe_data(interactions)
     if str(args.checkpoint).startswith(PREFIX):
         compressed = compress_with_text(args, recipe, interactions, None, budget=budget, data=data, log=log)
@@ -183,6 +197,8 @@ def run(args: argparse.Namespace) -> int:
 def _print_done(compressed: Compressed, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(_as_json(compressed), indent=1))
+    elif "auc" in compressed.metrics["accuracy"]["metrics"]:
+        print_label_result(compressed)
     else:
         _print_result(compressed)
     return 0

@@ -44,6 +44,20 @@ from .teacher import ItemItemTeacher, Layout, LoadOptions, PointwiseTeacher, Tea
 if TYPE_CHECKING:
     from ...benchmarks.interactions import Interactions
 
+POINTWISE_LAYOUTS: tuple[Layout, ...] = (
+    recbole_neumf.LAYOUT,
+    recbole_fm.LAYOUT,
+    recbole_deepfm.LAYOUT,
+    recbole_wide_deep.LAYOUT,
+    recbole_dcnv2.LAYOUT,
+    recbole_autoint.LAYOUT,
+    recbole_din.LAYOUT,
+    fuxictr_fm.LAYOUT,
+    fuxictr_deepfm.LAYOUT,
+    fuxictr_autoint.LAYOUT,
+)
+"""Of models that score rows of features: `load_pointwise_teacher`."""
+
 LAYOUTS: tuple[Layout, ...] = (
     native.LAYOUT,
     s3rec.LAYOUT,
@@ -59,16 +73,7 @@ LAYOUTS: tuple[Layout, ...] = (
     recbole_lightgcn.LAYOUT,
     recbole_ease.LAYOUT,
     recbole_itemknn.LAYOUT,
-    recbole_neumf.LAYOUT,
-    recbole_fm.LAYOUT,
-    recbole_deepfm.LAYOUT,
-    recbole_wide_deep.LAYOUT,
-    recbole_dcnv2.LAYOUT,
-    recbole_autoint.LAYOUT,
-    recbole_din.LAYOUT,
-    fuxictr_fm.LAYOUT,
-    fuxictr_deepfm.LAYOUT,
-    fuxictr_autoint.LAYOUT,
+    *POINTWISE_LAYOUTS,
 )
 
 
