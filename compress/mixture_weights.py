@@ -29,7 +29,7 @@ L2 = 4.0
 """A weight of one deviation is held towards its start as by a few lists; of hundreds of lists it is not felt."""
 LARGEST_VECTOR_WEIGHT = 1.0
 """Of a user vector: beyond it the steps of online softmax are too long on any data that we measured."""
-WORTH_BYTES = 1.0
+WORTH_BYTES = 2.0
 """Percent of NDCG@10 over the best without it."""
 
 
