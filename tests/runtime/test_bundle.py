@@ -196,7 +196,10 @@ def test_missing_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"family": "graph"}, "model family 'graph', this pocketrec runs 'sequence' and 'item-item'; upgrade"),
+        (
+            {"family": "graph"},
+            "model family 'graph', this pocketrec runs 'sequence' and 'item-item'; upgrade",
+        ),
         ({"items": {"count": 49, "ids": {"kind": "range", "count": 49, "first": 1}}}, "needs"),
         (
             {"items": {"count": 50, "ids": {"kind": "range", "count": 7, "first": 1}}},
