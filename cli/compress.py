@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..benchmarks.interactions import map_items, read_interactions
-    from ..compress.layouts import ItemItemTeacher, PointwiseTeacher, load_ranking_teacher
+    from ..compress.layouts import ItemItemTeacher, PointwiseTeacher, Teacher, load_ranking_teacher
     from ..compress.own_model import load_own_model
     from ..compress.pipeline import Budget, check_destinations, compress_model
     from ..compress.recipe import load_recipe
@@ -136,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
     )
     log = print if not args.json else _to_stderr
     budget = Budget(max_drop=args.max_drop, max_size_bytes=args.max_size)
-    pointwise = load_pointwise(args)
+    own = None if args.model is None else load_own_model(args.checkpoint, args.model)
+    pointwise = own if isinstance(own, PointwiseTeacher) else load_pointwise(args)
     if pointwise is not None:
         compressed = compress_with_labels(args, pointwise, recipe, budget, log)
         return _print_done(compressed, as_json=args.json)
@@ -153,9 +154,7 @@ def run(args: argparse.Namespace) -> int:
             args.checkpoint, n_heads=args.heads, layout=args.layout, interactions=interactions
         )
     else:
-        own = load_own_model(args.checkpoint, args.model)
-        if isinstance(own, PointwiseTeacher):
-            raise InputError(f"--model {args.model}: a pointwise model; expected one that ranks by a history")
+        assert isinstance(own, Teacher)  # a pointwise one has gone its own road
         teacher = own
     if isinstance(teacher, ItemItemTeacher):
         size = f"{teacher.model.n_items:,} items, {teacher.model.count:,} neighbours each"

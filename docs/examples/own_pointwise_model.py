@@ -2,7 +2,7 @@
 
 logit = b + user . item + weight price
 
-pocketrec compress weights.pt --model own_pointwise_model:make --data clicks.tsv -o own.pocket
+pocketrec compress weights.pt --model own_pointwise_model:make --data clicks.csv -o own.pocket
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,6 +16,7 @@ from pocketrec.compress.layouts import PointwiseTeacher
 from pocketrec.compress.models.pointwise_protocol import PointwiseModel
 from pocketrec.compress.own_model import load_own_model
 from pocketrec.runtime import Reranker
+from pocketrec.runtime.bundle import Bundle
 from pocketrec.runtime.engine import Engine
 from pocketrec.runtime.errors import InputError
 
@@ -221,6 +223,26 @@ def test_a_pointwise_model(clicks: str) -> None:
         state["bias"] + (vectors[0] * vectors[1]).sum(1) + state["price.weight"] * torch.tensor([0.5, 1.0])
     )
     torch.testing.assert_close(got, expected[0])
+
+
+def test_a_pointwise_model_from_a_state_dict_to_a_bundle(cli_here, clicks: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = ["user,item,price,click"]
+    for _ in range(400):
+        user, item, price = random.integers(3), random.integers(4), random.integers(100)
+        rows.append(
+            f"{['ann', 'bob', 'eve'][user]},{10 * (item + 1)},{price},{int(random.random() < 0.2 + 0.2 * item)}"
+        )
+    Path("clicks.csv").write_text("\n".join(rows) + "\n")
+    result = cli_here(
+        "compress", "weights.pt", "--model", clicks, "--data", "clicks.csv", "-o", "own.pocket", "--threads", "1",
+        "--recipe", "lossless",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert "teacher   weights.pt: own-model, 3 fields, 9 rows of tables" in result.stdout
+    manifest = Bundle.open(tmp_path / "own.pocket").manifest
+    assert manifest["model"]["architecture"] == "Machine"
+    assert 0 < manifest["metrics"]["accuracy"]["metrics"]["auc"]["value"] < 1
 
 
 @pytest.mark.parametrize(
