@@ -7,7 +7,7 @@ was dismissed, the logs. `save` is `User.save`: lock, read what is there, write,
 `load` is `Reranker.user(path)`: read, check, look up the history's vectors, ready to rank. Saves and loads take turns.
 
 Of a save, `fsync` is the two calls of `os.fsync`, and `rename` that of `os.replace`: some file systems wait for the disk
-there too (ext4 with `auto_da_alloc`, its default, whenever a file is replaced). `save` is the rest.
+there too (ext4 with `auto_da_alloc`, its default, whenever a file is replaced). `save` is the rest. `_cpu` is what the thread itself worked, which holds on a busy machine too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -61,24 +61,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(ranker: Reranker, folder: Path, n_rounds: int, *, seed: int = 0) -> dict[str, Any]:
-    """Bytes, and quantiles in milliseconds of `save` without the next two, `fsync`, `rename`, and `load`."""
+    """Bytes, and quantiles in milliseconds of `save` without the next two, `fsync`, `rename`, `load`, and work."""
     rng = np.random.default_rng(seed)
     path = folder / "state.bin"
     user = old_user(ranker, rng, path)
     user.save()
-    times: dict[str, list[float]] = {"save": [], "fsync": [], "rename": [], "load": []}
+    names = ("save", "fsync", "rename", "load", "save_cpu", "load_cpu")
+    times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(n_rounds):
         user.feedback(_drawn(ranker, rng, 1)[0])  # or the bytes would be the same each time
         with _timed("fsync") as synced, _timed("replace") as renamed:
-            started = time.perf_counter()
-            user.save()
-            seconds = time.perf_counter() - started
-        started = time.perf_counter()
-        ranker.user(path)
-        times["load"].append(time.perf_counter() - started)
+            saving, saving_cpu = _clock(user.save)
+        loading, loading_cpu = _clock(lambda: ranker.user(path))
         times["fsync"].append(sum(synced))
         times["rename"].append(sum(renamed))
-        times["save"].append(seconds - sum(synced) - sum(renamed))
+        times["save"].append(saving - sum(synced) - sum(renamed))
+        times["load"].append(loading)
+        times["save_cpu"].append(saving_cpu)
+        times["load_cpu"].append(loading_cpu)
     return {
         "file_system": _file_system(folder),
         "state_bytes": path.stat().st_size,
@@ -100,6 +100,13 @@ def old_user(ranker: Reranker, rng: np.random.Generator, path: Path | None = Non
 def _drawn(ranker: Reranker, rng: np.random.Generator, count: int) -> list[Any]:
     n_items = ranker.engine.n_items
     return ranker.engine.item_ids.ids(rng.choice(n_items, min(count, n_items), replace=False).tolist())
+
+
+def _clock(call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds that passed, and seconds that this thread worked."""
+    started, worked = time.perf_counter(), time.thread_time()
+    call()
+    return time.perf_counter() - started, time.thread_time() - worked
 
 
 @contextlib.contextmanager

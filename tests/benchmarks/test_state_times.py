@@ -22,7 +22,7 @@ def test_a_state_is_small_and_its_disk_is_timed_apart(
     found = state_times.measure(Reranker.load(TINY), tmp_path, 10)
     assert len(synced) == 22  # a file and its folder, for each of ten saves and the first
     assert found["state_bytes"] == (tmp_path / "state.bin").stat().st_size <= 40 << 10
-    for name in ("save_ms", "fsync_ms", "rename_ms", "load_ms"):
+    for name in ("save_ms", "fsync_ms", "rename_ms", "load_ms", "save_cpu_ms", "load_cpu_ms"):
         assert 0 < found[name]["p50"] <= found[name]["p95"] <= found[name]["p99"]
 
 
