@@ -6,9 +6,10 @@ JSON, UTF-8: {"names": ["Comedy", ...], "of_item": [[0, 3], [], ...]}       numb
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
-from .bundle import Bundle
+from .bundle import Bundle, write_bundle
 from .errors import BundleError
 from .item_ids import ItemIds
 from .rank_options import Categories
@@ -30,6 +31,31 @@ def categories_part(item_ids: ItemIds, categories: Categories) -> bytes:
         of_item.append([number.setdefault(name, len(number)) for name in names])
     content = {"names": list(number), "of_item": of_item}
     return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def with_categories(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    categories: Categories,
+    *,
+    overwrite: bool = False,
+) -> int:
+    """Write a bundle anew with the categories of its items; returns its size in bytes.
+
+    It is another bundle: what users learned with the old one stays with that.
+
+    Raises:
+        BundleError: the source is not a bundle, or damaged.
+        FileExistsError: the target exists and `overwrite` is false.
+    """
+    bundle = Bundle.open(source)
+    items = bundle.manifest["items"]["ids"]
+    ids = ItemIds.from_bytes(items, bundle.part("item_ids").tobytes() if "item_ids" in bundle else b"")
+    manifest = {name: v for name, v in bundle.manifest.items() if name not in ("parts", "format_version")}
+    parts = {part["name"]: bundle.part(part["name"]) for part in bundle.manifest["parts"]}
+    return write_bundle(
+        target, manifest, {**parts, PART: categories_part(ids, categories)}, overwrite=overwrite
+    )
 
 
 def read_categories(bundle: Bundle, item_ids: ItemIds) -> Categories | None:

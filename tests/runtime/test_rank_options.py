@@ -11,7 +11,7 @@ import pytest
 
 from pocketrec.runtime import Bundle, BundleError, InputError, Reranker, User
 from pocketrec.runtime.bundle import write_bundle
-from pocketrec.runtime.item_categories import categories_part
+from pocketrec.runtime.item_categories import with_categories
 from pocketrec.runtime.rank_options import Explore, RankOptions
 
 INF = float("inf")
@@ -259,10 +259,8 @@ class TestCategoriesOfTheBundle:
         return target
 
     def test_they_are_taken_where_the_app_gives_none(self, range_bundle: Path, tmp_path: Path) -> None:
-        ids = Reranker.load(range_bundle).engine.item_ids
-        path = self.with_part(
-            range_bundle, tmp_path / "a.pocket", categories_part(ids, {**CATEGORIES, 1: ("x", "y")})
-        )
+        path = tmp_path / "a.pocket"
+        with_categories(range_bundle, path, {**CATEGORIES, 1: ("x", "y"), "not ours": "z"})
         ranker = Reranker.load(path)
         assert ranker.categories is not None
         assert ranker.categories[1] == ("x", "y")
