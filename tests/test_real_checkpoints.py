@@ -35,6 +35,8 @@ def test_rounding_alone_keeps_what_a_published_model_knows(cli, shared: Path, tm
     assert done["seconds"] < 300
     manifest = Bundle.open(path).manifest
     assert manifest["items"]["count"] == 12_101
+    assert manifest["steps"][-1]["name"] == "adapt"
+    assert "taste" not in manifest["adaptation"]  # 18 bytes an item, and it gains 1% or nothing here
     assert manifest["items"]["ids"]["kind"] == "range"
     assert str(shared).encode() not in path.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["beauty.pocket"]
