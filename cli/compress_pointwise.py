@@ -29,10 +29,15 @@ def add_pointwise_options(parser: argparse.ArgumentParser) -> None:
 def load_pointwise(args: argparse.Namespace) -> PointwiseTeacher | None:
     """The teacher, where the checkpoint is of a pointwise model; None where it ranks by a history."""
     from ..compress.checkpoint import read_checkpoint
+    from ..compress.layouts import PointwiseTeacher
     from ..compress.layouts.known_layouts import POINTWISE_LAYOUTS, find_layout, load_pointwise_teacher
+    from ..compress.own_model import load_own_model
 
-    if args.model is not None or str(args.checkpoint).startswith("hf:"):
+    if str(args.checkpoint).startswith("hf:"):
         return None
+    if args.model is not None:
+        own = load_own_model(args.checkpoint, args.model)
+        return own if isinstance(own, PointwiseTeacher) else None
     layout = find_layout(read_checkpoint(args.checkpoint), args.layout)
     if layout not in POINTWISE_LAYOUTS:
         return None

@@ -46,6 +46,11 @@ class Engine:
         self._provider = execution_provider(device)
         self._threads = threads
         family = self.manifest.get("family")
+        if family == "pointwise":
+            raise BundleError(
+                f"{bundle.path}: a pointwise model, which scores rows of features; load it with "
+                "pocketrec.runtime.pointwise.PointwiseRanker"
+            )
         if family not in ("sequence", "item-item"):
             raise BundleError(
                 f"{bundle.path}: model family {family!r}, this pocketrec runs 'sequence' and 'item-item'; upgrade pocketrec"

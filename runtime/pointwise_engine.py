@@ -44,7 +44,7 @@ class PointwiseEngine:
         family = bundle.manifest.get("family")
         if family != "pointwise":
             raise BundleError(
-                f"{bundle.path}: model family {family!r}, expected 'pointwise'; load it with Reranker.load"
+                f"{bundle.path}: model family {family!r}, expected 'pointwise'; load it with pocketrec.runtime.Reranker"
             )
         self.bundle = bundle
         self.manifest = bundle.manifest
