@@ -110,9 +110,12 @@ class FuxictrFields:
 
 
 def take_mlp(
-    weights: Weights, prefix: str, fields: FuxictrFields
+    weights: Weights, prefix: str, fields: FuxictrFields, *, scores: bool = True
 ) -> tuple[tuple[int, ...], dict[str, Tensor]]:
-    """The hidden widths of an MLP over all fields with one output, and the parameters of `mlp` and `output`."""
+    """The hidden widths of an MLP over all fields, and its parameters.
+
+    Its last layer is the model's `output` where it `scores`, with one number a row, else the last of `mlp`.
+    """
     found = {key.removeprefix(prefix).split(".")[0] for key in weights.unused if key.startswith(prefix)}
     numbers = sorted(int(text) for text in found if text.isdecimal() and len(text) <= 6)
     layers, width = list[tuple[int, Tensor, Tensor]](), fields.check_input(f"{prefix}0.weight")
@@ -132,20 +135,21 @@ def take_mlp(
                 f"{weights.path}: {key}running_mean: normalization of the input is not supported"
             )
     steps = {after - before for (before, *_), (after, *_) in pairwise(layers)}
-    if len(layers) < 2 or layers[0][0] != 0 or len(steps) > 1:
+    if len(layers) < 1 + scores or layers[0][0] != 0 or len(steps) > 1:
         raise InputError(
             f"{weights.path}: {prefix}* has linear layers {[number for number, *_ in layers][:9]}; "
-            "expected two and more, from 0 at even distances"
+            f"expected {1 + scores} and more, from 0 at even distances"
         )
-    if len(layers[-1][2]) != 1:
+    if scores and len(layers[-1][2]) != 1:
         raise InputError(
             f"{weights.path}: {prefix}{layers[-1][0]} has {len(layers[-1][2])} outputs; expected 1"
         )
-    names = [*(f"mlp.layers.{i}" for i in range(len(layers) - 1)), "output"]
+    n_hidden = len(layers) - scores
+    names = [*(f"mlp.layers.{i}" for i in range(n_hidden)), "output"][: len(layers)]
     taken: dict[str, Tensor] = {}
     for name, (_, weight, bias) in zip(names, layers, strict=True):
         taken |= {f"{name}.weight": weight, f"{name}.bias": bias}
-    return tuple(len(bias) for _, _, bias in layers[:-1]), taken
+    return tuple(len(bias) for _, _, bias in layers[:n_hidden]), taken
 
 
 def refuse_heads(checkpoint: Checkpoint, options: LoadOptions, model: str) -> None:

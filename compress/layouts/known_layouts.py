@@ -15,8 +15,10 @@ from ...runtime.neighbors import Neighbors
 from ..checkpoint import Checkpoint, read_checkpoint
 from . import (
     fuxictr_autoint,
+    fuxictr_dcnv2,
     fuxictr_deepfm,
     fuxictr_fm,
+    fuxictr_wide_deep,
     icsrec_gru4rec,
     native,
     pmixer_sasrec,
@@ -55,6 +57,8 @@ POINTWISE_LAYOUTS: tuple[Layout, ...] = (
     fuxictr_fm.LAYOUT,
     fuxictr_deepfm.LAYOUT,
     fuxictr_autoint.LAYOUT,
+    fuxictr_wide_deep.LAYOUT,
+    fuxictr_dcnv2.LAYOUT,
 )
 """Of models that score rows of features: `load_pointwise_teacher`."""
 

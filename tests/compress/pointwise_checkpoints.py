@@ -240,6 +240,21 @@ POINTWISE: dict[str, PointwiseRecorded] = {
         | batch_norm("mlp.mlp.5", 5)
         | linear("mlp.mlp.8", 5, 1)
     ),
+    "fuxictr-wide-deep": fuxictr(
+        fuxictr_tables(WIDTH)
+        | fuxictr_tables(1, "lr_layer.")
+        | linear("dnn.mlp.0", 4 * WIDTH, 6)
+        | linear("dnn.mlp.3", 6, 5)
+        | linear("dnn.mlp.6", 5, 1)
+    ),
+    "fuxictr-dcnv2": fuxictr(
+        fuxictr_tables(WIDTH)
+        | linear("crossnet.cross_layers.0", 4 * WIDTH, 4 * WIDTH)
+        | linear("crossnet.cross_layers.1", 4 * WIDTH, 4 * WIDTH)
+        | linear("parallel_dnn.mlp.0", 4 * WIDTH, 6)
+        | linear("parallel_dnn.mlp.2", 6, 5)
+        | linear("fc", 4 * WIDTH + 5, 1)
+    ),
     "fuxictr-autoint": fuxictr(
         fuxictr_tables(WIDTH)
         | SELF_ATTENTION

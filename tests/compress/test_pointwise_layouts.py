@@ -434,3 +434,18 @@ def test_what_the_settings_say_of_the_data(tmp_path: Path) -> None:
     assert plain.label == "label"
     named = load(tmp_path, recorded.file(normalize_all=False, normalize_field=["price"]), data).model.schema
     assert named.field("price").high == 9.0
+
+
+def test_fuxictrs_stacked_dcn(tmp_path: Path) -> None:
+    recorded = POINTWISE["fuxictr-dcnv2"]
+    data = recorded.write_data(tmp_path)
+    parallel = recorded.state_dict()
+    stacked = {key.replace("parallel_dnn", "stacked_dnn"): tensor for key, tensor in parallel.items()}
+    stacked["fc.weight"] = torch.ones(1, 5)
+    model: Any = load(tmp_path, stacked, data).model
+    assert model.config.structure == "stacked"
+    assert model.config.hidden_widths == (6, 5)
+    message = refusal(tmp_path, stacked | parallel, data)
+    assert "has parallel_dnn.mlp. and stacked_dnn.mlp.; expected one of them" in message
+    neither = {key: tensor for key, tensor in parallel.items() if "_dnn" not in key}
+    assert "has neither parallel_dnn.mlp. nor stacked_dnn.mlp." in refusal(tmp_path, neither, data)
