@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +17,9 @@ from pocketrec.compress.pickled_arrays import pickled_tensors
 from pocketrec.runtime.errors import InputError
 
 from .hostile_checkpoints import Runs, command_leaving, saved
+from .sparse_pickles import sparse_matrix
 
-
-def sparse_matrix(kind: str, shape: Any, **arrays: Any) -> Any:
-    """What pickles as scipy's sparse matrices do, without scipy."""
-    module = types.ModuleType(f"scipy.sparse._{kind}")
-    made = type(f"{kind}_matrix", (), {"__module__": module.__name__})
-    setattr(module, f"{kind}_matrix", made)
-    sys.modules.setdefault(module.__name__, module)
-    matrix = getattr(sys.modules[module.__name__], f"{kind}_matrix").__new__(
-        getattr(sys.modules[module.__name__], f"{kind}_matrix")
-    )
-    matrix.__dict__.update(arrays, _shape=shape, maxprint=50)
-    return matrix
-
-
-@pytest.fixture(autouse=True)
-def no_scipy_left_behind() -> Iterator[None]:
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith("scipy.sparse._cs"):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("no_scipy_left_behind")
 
 
 def read(value: Any, protocol: int = 4) -> dict[str, torch.Tensor]:
