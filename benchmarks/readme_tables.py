@@ -96,8 +96,7 @@ def families_table(results: Results) -> list[str]:
         cells = (
             row["family"],
             f"{row['framework']}, {row['data_name']}",
-            f"{row['published']:.4f}",
-            "" if row["reproduced"] is None else f"{row['reproduced']:.4f}",
+            *("" if row[name] is None else f"{row[name]:.4f}" for name in ("published", "reproduced")),
             _bytes(row["checkpoint_bytes"]),
             _bytes(row["size_bytes"]),
             f"**{row['ratio']:.1f}x**",
