@@ -142,8 +142,8 @@ class Mixture:
         *,
         chosen: bool,
         weight: float = 1.0,
-    ) -> None:
-        """One choice, or dismissal, from one list.
+    ) -> NDArray[np.float64] | None:
+        """One choice, or dismissal, from one list; returns its probabilities before that, None where they are not finite.
 
         Args:
             experts, source: what the list was ranked with.
@@ -159,7 +159,7 @@ class Mixture:
             first += len(block)
         q = softmax(features @ self.weights(source, experts) + added)
         if not math.isfinite(float(q[item])):  # then none of them is
-            return
+            return None
         if chosen:
             p = softmax(features[:, :2] @ self._calibrated(source, experts)[:2] + added)
             self._judge(float(q[item]), float(p[item]))
@@ -171,6 +171,7 @@ class Mixture:
         for space, residual, vectors in zip(self.spaces, self.residuals, items, strict=True):
             residual.learn_(vectors, q32, item, radius=space.radius, chosen=chosen, weight=weight)
         self.n_events += 1
+        return q
 
     def learned(self) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
         """Arrays and counters for a state file."""

@@ -39,6 +39,8 @@ class ShownList:
     is_catalogue: bool = False
     ranking: int = 0
     """`Ranking.id`."""
+    server: NDArray[np.float32] | None = None
+    """float32 (C,), beside `rows`: a server's scores, standardized."""
 
     def __contains__(self, row: int) -> bool:
         return self.is_catalogue or bool((self.rows == row).any())
@@ -82,9 +84,16 @@ def contrast(shown: ShownList, row: int, n_items: int, turn: int) -> Contrast:
     if len(drawn):
         added[len(rows) - len(drawn) :] = np.log(max(n_rest - len(chosen), 1) / len(drawn))
     if shown.offset is not None:
-        order = np.argsort(shown.rows)
-        added += shown.offset[order[np.searchsorted(shown.rows, rows, sorter=order)]]
+        added += beside(shown.rows, shown.offset, rows)
     return Contrast(rows, added, int(np.flatnonzero(rows == row)[0]))
+
+
+def beside(
+    all_rows: NDArray[np.int64], values: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Of values beside `all_rows`, those of `rows`, all of which are among them."""
+    order = np.argsort(all_rows)
+    return values[order[np.searchsorted(all_rows, rows, sorter=order)]]
 
 
 def _evenly(n: int, count: int, turn: int) -> NDArray[np.int64]:

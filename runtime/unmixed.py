@@ -48,6 +48,7 @@ class Unmixed(Mixture):
         *,
         chosen: bool,
         weight: float = 1.0,
-    ) -> None:
+    ) -> NDArray[np.float64] | None:
         """Counts the lesson."""
         self.n_events += 1
+        return None

@@ -287,12 +287,12 @@ class User:
             self._begin(UserState())
 
     def _state(self) -> UserState:
-        arrays, counters = self._model.mixture.learned()
+        arrays, counters = self._model.learned()
         return UserState(
             history=list(self._model.history.ids),
             dismissed=list(self._model.dismissed),
             bundle=self._engine.bundle.fingerprint,
-            learned={name: values.copy() for name, values in arrays.items()},
+            learned=arrays,
             counters=counters | {"rankings": self._n_rankings},
             extra=self._events.extra(),
         )

@@ -19,8 +19,9 @@ from .item_ids import ItemId
 from .list_scores import ListScores
 from .mixture import Experts, Mixture
 from .recency import RECENT
+from .server_weight import NAME, ServerWeight
 from .shown_lately import Feedback
-from .shown_list import ShownList, contrast
+from .shown_list import ShownList, beside, contrast
 from .unmixed import Unmixed
 from .user_history import UserHistory
 from .user_state import DISMISSED_KEPT, UserState
@@ -47,6 +48,7 @@ class UserModel:
             self.mixture = Unmixed(lambda user: self._engine.score_all(user[None])[0])
         if state.bundle == self._engine.bundle.fingerprint:  # vectors mean something to their own model only
             self.mixture.restore_(state.learned, state.counters)
+        self.server = ServerWeight(state.learned.get(NAME))
         self._encoded: Floats | None = None  # at its first use after an event
         self._now: Experts | None = None  # made at its first use after an event or a lesson
         self._users: dict[str, tuple[Floats, ...]] = {}
@@ -89,7 +91,10 @@ class UserModel:
         added = None
         if candidates.server is not None:
             judged = scores if known is None else scores[known]
-            added = candidates.server * np.float32((judged.std() if len(judged) else 0.0) or 1.0)
+            unit = float(judged.std() if len(judged) else 0.0) or 1.0
+            if self.server.delta:
+                unit += self.server.delta / (self.logit_scale(source) or 1.0)
+            added = candidates.server * np.float32(unit)
             scores += added
         scored = ListScores(scores, added, by_server)
         if self.dismissed:
@@ -99,13 +104,15 @@ class UserModel:
     def shown(self, candidates: Candidates, scored: ListScores, source: str, number: int) -> ShownList | None:
         """A list as it was ranked, for what will be chosen from it; None where nothing in it is known."""
         rows, known, scores, offset = candidates.rows, candidates.known, scored.scores, scored.added
+        server = candidates.server
         if offset is not None:
             offset = offset * np.float32(self.logit_scale(source))
         if known is not None:
             rows, scores, offset = rows[known], scores[known], None if offset is None else offset[known]
+            server = None if server is None else server[known]
         if len(rows) == 0:
             return None
-        return ShownList(self.experts(), source, rows, scores, offset, ranking=number)
+        return ShownList(self.experts(), source, rows, scores, offset, ranking=number, server=server)
 
     def learn(self, feedback: Feedback, lesson: Lesson) -> None:
         """A choice or a dismissal of an item that is known."""
@@ -117,7 +124,7 @@ class UserModel:
         if examination is not None and displayed is not None and row in displayed:
             against = among_examined(against, np.asarray(displayed, np.int64), examination)
         items = [self._ranker.lookup(space, against.rows) for space in range(len(self._ranker.tables))]
-        self.mixture.learn_(
+        q = self.mixture.learn_(
             shown.experts,
             shown.source,
             items,
@@ -126,6 +133,9 @@ class UserModel:
             chosen=lesson.chosen,
             weight=lesson.weight,
         )
+        if shown.server is not None and q is not None and lesson.chosen:
+            column = beside(shown.rows, shown.server, against.rows)
+            self.server.learn_(column, q, against.item, lesson.weight)
         self._forget_now()
 
     def observe(
@@ -162,17 +172,27 @@ class UserModel:
             (tuple(self.habits.dwells), tuple(self.habits.ratings)),
             {name: values.copy() for name, values in arrays.items()},
             dict(counters),
+            self.server.learned(),
         )
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Be what the snapshot was, to the last bit."""
-        history, dismissed, habits, arrays, counters = snapshot
+        history, dismissed, habits, arrays, counters, server = snapshot
         self.history.restore(history)
         self.dismissed = dict.fromkeys(dismissed)
         self.habits = Habits(*habits)
         self.mixture.restore_(arrays, counters)
+        self.server = ServerWeight(server)
         self._encoded = None
         self._forget_now()
+
+    def learned(self) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+        """Arrays and counters for a state file: copies."""
+        arrays, counters = self.mixture.learned()
+        copied = {name: values.copy() for name, values in arrays.items()}
+        if self.server.delta:
+            copied[NAME] = self.server.learned()
+        return copied, dict(counters)
 
     def extra(self) -> dict[str, Any]:
         """For a state file, beside history, dismissals and what the mixture learned."""
