@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pocketrec.runtime import InputError, RankedItem, Reranker, StateError, User
+from pocketrec.runtime.server_weight import SERVER_PRIOR, ServerWeight
 
 INF = float("inf")
 
@@ -191,6 +192,69 @@ class TestServerScores:
             user.rerank(items[:20], 20, [float("nan"), INF, *range(18)])
             user.feedback(items[0])
         assert np.isfinite([item.score for item in user.rerank(items, k=50)]).all()
+
+
+class TestServerWeight:
+    @staticmethod
+    def live(user: User, items: list, sign: float, n: int = 40) -> None:
+        """Chooses what the server likes best, or least."""
+        rng = np.random.default_rng(0)
+        for _ in range(n):
+            candidates = [items[m] for m in rng.permutation(50)[:20]]
+            scores = rng.standard_normal(20)
+            user.rerank(candidates, 20, scores)
+            user.feedback(candidates[int((sign * scores).argmax())])
+
+    def test_a_server_that_is_right_gains_weight_and_one_that_is_wrong_loses_it(
+        self, ranker: Reranker, items: list
+    ) -> None:
+        weights = {}
+        for sign in (1.0, -1.0):
+            user = ranker.user()
+            self.live(user, items, sign)
+            weights[sign] = user._model.server.delta
+        assert weights[1.0] > 0.3
+        assert weights[-1.0] < -0.3
+
+    def test_one_step_is_the_newton_step(self, ranker: Reranker, items: list) -> None:
+        user = ranker.user()
+        scores = np.array([1.0, 2.0, 6.0])
+        ranked = user.rerank(items[:3], 3, scores)
+        logits = {item.item_id: item.score * user._model.logit_scale("catalogue") for item in ranked}
+        q = np.exp([logits[item_id] for item_id in items[:3]])
+        q /= q.sum()
+        z = (scores - scores.mean()) / scores.std()
+        user.feedback(items[1])
+        expected = (z[1] - q @ z) / (SERVER_PRIOR + q @ z**2 - (q @ z) ** 2)
+        assert user._model.server.delta == pytest.approx(expected, rel=1e-4)  # float32 scores
+
+    def test_it_is_kept_and_can_be_undone(self, ranker: Reranker, items: list, tmp_path: Path) -> None:
+        user = ranker.user(tmp_path / "state.bin")
+        self.live(user, items, 1.0)
+        user.save()
+        again = ranker.user(tmp_path / "state.bin")
+        scores = np.arange(20.0)
+        assert again._model.server.delta == user._model.server.delta
+        assert again.rerank(items[:20], 20, scores) == user.rerank(items[:20], 20, scores)
+        before = user._model.server.learned()
+        user.feedback(items[3])
+        assert user._model.server.delta != before[0]
+        user.undo()
+        assert user._model.server.learned().tolist() == before.tolist()
+
+    def test_lists_without_scores_do_not_move_it(self, user: User, items: list) -> None:
+        user.rerank(items)
+        user.feedback(items[3])
+        assert user._model.server.delta == 0
+        assert "server_weight" not in user.state.learned
+
+    def test_unknown_items_long_lists_and_other_states(self, ranker: Reranker, items: list) -> None:
+        user = ranker.user()
+        user.rerank([*items, "new"], 5, np.arange(51.0))
+        user.feedback(items[49])
+        assert 0 < user._model.server.delta < 1
+        for odd in ([np.nan, 30.0], [1.0, -3.0], [1.0], [[1.0]]):
+            assert ServerWeight(np.array(odd)).learned().tolist() == [0.0, SERVER_PRIOR]
 
 
 class TestFeedback:
