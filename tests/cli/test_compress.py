@@ -160,7 +160,7 @@ def test_flags_override_and_zero_epochs_skip_distillation() -> None:
     from pocketrec.cli.compress import _override
     from pocketrec.compress.recipe import RECIPES
 
-    args = argparse.Namespace(bits=2, table_width=32, epochs=3, seed=9)
+    args = argparse.Namespace(bits=2, table_width=32, epochs=3, neighbors=None, seed=9)
     balanced = RECIPES["balanced"]
     changed = _override(balanced, args)
     assert balanced.distill is not None
@@ -168,10 +168,8 @@ def test_flags_override_and_zero_epochs_skip_distillation() -> None:
     assert changed.table is not None
     assert (changed.table.bits, changed.table.width, changed.seed) == (2, 32, 9)
     assert (changed.prune, changed.encoder) == (balanced.prune, balanced.encoder)
-    assert (
-        _override(balanced, argparse.Namespace(bits=None, table_width=None, epochs=0, seed=None)).distill
-        is None
-    )
+    nothing = argparse.Namespace(bits=None, table_width=None, epochs=0, neighbors=None, seed=None)
+    assert _override(balanced, nothing).distill is None
 
 
 def test_a_recipe_of_ones_own(compress, tmp_path: Path) -> None:
@@ -292,9 +290,9 @@ def test_sizes(text: str, size_bytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "share"), [("1%", 0.01), ("0.5%", 0.005), ("0.01", 0.01), ("0", 0.0), ("100%", 1)]
+    ("text", "expected"), [("1%", 0.01), ("0.5%", 0.005), ("0.01", 0.01), ("0", 0.0), ("100%", 1)]
 )
-def test_shares(text: str, share: float) -> None:
-    from pocketrec.cli.compress import _share
+def test_shares(text: str, expected: float) -> None:
+    from pocketrec.cli.option_types import share
 
-    assert _share(text) == pytest.approx(share)
+    assert share(text) == pytest.approx(expected)
