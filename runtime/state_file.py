@@ -6,7 +6,7 @@
 
 `SavedState` is what `Reranker.user` needs of such a place; `user_store` has another one. What holds of both:
 
-- A save is atomic, and one at a time: a lock file beside the state is held while it runs, and removed after.
+- A save is atomic, and one at a time: a store has transactions, and beside a file a lock is held while it runs (`file_lock`).
 - Whoever saves after somebody else did since `load` overwrites nothing: both sides' changes are merged (`state_merge`).
 - A state that was erased since it was read stays erased: saving it is a `StateError`.
 - With a `Cipher`, whatever reaches the disk is encrypted. What cannot be decrypted is a `StateError`.
