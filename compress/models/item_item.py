@@ -36,7 +36,7 @@ def co_occurrence(sequences: Sequence[NDArray[np.int64]], n_items: int) -> Float
 def ease(sequences: Sequence[NDArray[np.int64]], n_items: int, *, regularization: float = 250.0) -> Neighbors:
     """EASE of training sequences of item rows; 250 is RecBole's default.
 
-    >>> ease([np.array([0, 1]), np.array([0, 1]), np.array([2])], 3, regularization=1.0).weights.values.round(2).tolist()
+    >>> ease([np.array([0, 1]), np.array([0, 1]), np.array([2])], 3, regularization=1.0).weights.values.astype(float).round(2).tolist()
     [[0.0, 0.67, -0.0], [0.67, 0.0, -0.0], [-0.0, -0.0, 0.0]]
     """
     gram = co_occurrence(sequences, n_items).astype(np.float64)
