@@ -15,7 +15,8 @@ What holds:
   teaches nothing.
 - Candidates that the bundle does not know come last, in the order given, with the score -inf; with a server score they
   are ranked by that, as if the model thought of them as average.
-- With `scores` from a server, both opinions count alike: the model's score plus the server's, standardized over the list.
+- With `scores` from a server, both opinions count alike at first: the model's score plus the server's, standardized over
+  the list; each choice from such a list moves what the server's counts (`server_weight`).
 - Every user has a lock; a ranker and its engine are shared by threads.
 """
 
