@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     _heading("The data")
     data = movielens_100k(args.ml_100k)
     interactions = read_interactions(data.inter)
-    past = write_past(interactions, data.inter, folder / "ml-100k-past.inter")
+    past = write_past(data.inter, folder / "ml-100k-past.inter")
     print(
         f"MovieLens-100K ({data.found_in}): {interactions.n_interactions:,} ratings of {interactions.n_items:,} films."
     )
@@ -135,21 +135,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_past(interactions: Interactions, inter: Path, file: Path) -> Past:
+def write_past(inter: Path, file: Path) -> Past:
     """Write the events of a RecBole file that lie before the cut: the same lines, in the same order."""
-    import numpy as np
-
+    from ..benchmarks.past_events import past_by_time
     from ..runtime.atomic_file import write_atomically
-    from ..runtime.errors import InputError
 
-    if interactions.times is None:
-        raise InputError(f"{inter}: no times, and the demo splits past from future")
-    cut = float(np.quantile(interactions.times, 1 - FUTURE_SHARE, method="higher"))
-    header, *lines = inter.read_text("utf-8").splitlines()
-    column = [name.partition(":")[0] for name in header.split("\t")].index("timestamp")
-    kept = [line for line in lines if float(line.split("\t")[column]) < cut]
-    write_atomically(file, ["\n".join([header, *kept, ""]).encode()])
-    return Past(file, cut, len(kept))
+    lines, cut = past_by_time(inter, 1 - FUTURE_SHARE)
+    write_atomically(file, ["\n".join([*lines, ""]).encode()])
+    return Past(file, cut, len(lines) - 1)
 
 
 def replay_future(

@@ -93,7 +93,7 @@ def test_commands_are_printed_as_typed_and_the_first_that_fails_ends_the_demo(
 
 def test_the_past_ends_where_the_future_begins(small_movielens: MovieLens100K, tmp_path: Path) -> None:
     interactions = read_interactions(small_movielens.inter)
-    past = demo.write_past(interactions, small_movielens.inter, tmp_path / "past.inter")
+    past = demo.write_past(small_movielens.inter, tmp_path / "past.inter")
     written = read_interactions(past.file)
     assert written.times is not None
     assert interactions.times is not None
