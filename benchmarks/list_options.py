@@ -54,14 +54,21 @@ Values = NDArray[np.float64]
 def standard_options(categories: Categories) -> dict[str, RankOptions]:
     """What is measured, by name; the first one is what the others are compared with."""
     found: dict[str, RankOptions] = {PLAIN: RankOptions()}
-    for dial in (0.1, 0.3, 0.5):
+    for dial in (0.3, 0.5, 0.7):
         found[f"mmr {dial}"] = RankOptions(mmr=dial)
+    for dial in (0.3, 0.5, 0.7):
         found[f"dpp {dial}"] = RankOptions(dpp=dial)
+    for dial in (0.1, 0.3, 0.5):
         found[f"calibration {dial}"] = RankOptions(calibration=dial, categories=categories)
     found["2 of a category"] = RankOptions(max_per_category=2, categories=categories)
     policies: tuple[tuple[Policy, float], ...] = (
-        ("epsilon", 0.1), ("softmax", 0.5), ("softmax", 1.0), ("linucb", 0.5), ("thompson", 0.1), ("thompson", 0.5),
-    )  # fmt: skip
+        ("epsilon", 0.1),
+        ("softmax", 0.2),
+        ("linucb", 0.2),
+        ("linucb", 0.5),
+        ("thompson", 0.1),
+        ("thompson", 0.5),
+    )
     for policy, strength in policies:
         found[f"{policy} {strength}"] = RankOptions(explore=Explore(policy=policy, strength=strength))
     return found
