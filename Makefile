@@ -7,6 +7,7 @@
 #   make results    measure every figure of the README again (needs ../shared or SHARED=; about 25 minutes)
 #   make families   the default recipe on every checkpoint of ../shared (about two hours; goes on where it stopped)
 #   make state-results  what a user's state costs and survives: kill -9, a million events, a hundred thousand users
+#   make adaptation train, compress and replay what docs/adaptation.md reports (needs ../shared or SHARED=; about an hour)
 #   make format     rewrite the sources as `make check` wants them
 #   make clean      remove what the other targets made
 
@@ -77,6 +78,42 @@ state-results: $(VENV)/.compress.stamp
 	$(MEASURE).store_users $(BUNDLE) --users 100000 --json $(RESULTS)/state/store-users.json
 	$(MEASURE).million_events $(BUNDLE) --json $(RESULTS)/state/million-events.json
 	$(MEASURE).counterfactual $(SHARED)/data/open-bandit-men --json $(RESULTS)/adaptation/counterfactual.json
+
+# Bundles made of the past alone, replayed on what came later (docs/adaptation.md); about an hour.
+LEARNED = out/adaptation
+REPLAYED = benchmarks/results/adaptation
+.PHONY: adaptation
+adaptation: $(VENV)/.compress.stamp
+	mkdir -p $(LEARNED) $(REPLAYED)
+	$(BIN)/python -m pocketrec.benchmarks.past_events $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 -o $(LEARNED)/ml100k-70.inter
+	$(BIN)/python -m pocketrec.benchmarks.past_events $(SHARED)/data/lastfm/LastFM.txt --share 0.2 -o $(LEARNED)/lastfm-80.txt
+	set -e; for seed in 0 1 2; do \
+	    $(BIN)/pocketrec train $(LEARNED)/ml100k-70.inter -o $(LEARNED)/ml-100k-$$seed.safetensors --seed $$seed --threads 1 --force; \
+	    $(BIN)/pocketrec compress $(LEARNED)/ml-100k-$$seed.safetensors --data $(LEARNED)/ml100k-70.inter \
+	        -o $(LEARNED)/ml-100k-seed$$seed.pocket --recipe lossless --threads 1 --force; \
+	done
+	$(BIN)/pocketrec train $(LEARNED)/lastfm-80.txt -o $(LEARNED)/lastfm.safetensors --threads 1 --force
+	$(BIN)/pocketrec compress $(LEARNED)/lastfm.safetensors --data $(LEARNED)/lastfm-80.txt -o $(LEARNED)/lastfm.pocket \
+	    --recipe lossless --threads 1 --force
+	$(BIN)/pocketrec compress $(SHARED)/checkpoints/pmixer-sasrec-ml1m.pth --data $(SHARED)/data/ml-1m/ml-1m.txt \
+	    -o $(LEARNED)/ml-1m-pmixer.pocket --recipe lossless --threads 1 --force
+	$(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt \
+	    -o $(LEARNED)/beauty-icsrec.pocket --force
+	set -e; for candidates in popularity catalogue; do \
+	    $(BIN)/pocketrec replay $(LEARNED)/ml-100k-seed[012].pocket --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 \
+	        --candidates $$candidates --allow-unknown-items --json $(REPLAYED)/ml-100k-$$candidates.json; \
+	    $(BIN)/pocketrec replay $(LEARNED)/lastfm.pocket --data $(SHARED)/data/lastfm/LastFM.txt --protocol last-share \
+	        --candidates $$candidates --allow-unknown-items --json $(REPLAYED)/lastfm-$$candidates.json; \
+	    $(BIN)/pocketrec replay $(LEARNED)/ml-1m-pmixer.pocket --data $(SHARED)/data/ml-1m/ml-1m.txt --protocol leave-one-out \
+	        --candidates $$candidates --json $(REPLAYED)/ml-1m-pmixer-$$candidates.json; \
+	    $(BIN)/pocketrec replay $(LEARNED)/beauty-icsrec.pocket --data $(SHARED)/data/beauty/Beauty.txt --protocol leave-one-out \
+	        --max-users 4000 --candidates $$candidates --json $(REPLAYED)/beauty-icsrec-$$candidates.json; \
+	done
+	$(BIN)/python -m pocketrec.benchmarks.simulate $(LEARNED)/ml-100k-seed0.pocket --data $(SHARED)/data/ml-100k/ml-100k.inter \
+	    --quantile 0.7 --json $(REPLAYED)/ml-100k-simulated.json
+	$(BIN)/python -m pocketrec.benchmarks.expert_ablation $(LEARNED)/ml-100k-seed0.pocket \
+	    --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 --json $(REPLAYED)/ml-100k-experts.json
+	$(BIN)/python -m pocketrec.benchmarks.learners $(LEARNED)/ml-100k-seed0.pocket --json $(REPLAYED)/learners.json
 
 format: $(VENV)/.dev.stamp
 	$(BIN)/ruff check --fix $(FOLDERS)
