@@ -92,6 +92,7 @@ class Reranker:
         self._spaces: tuple[ItemSpace, ...] | None = None
         self._recency: tuple[Recency, ...] = ()
         self._spaces_lock = threading.Lock()
+        self._overlay_lock = threading.Lock()
 
     @classmethod
     def load(
@@ -188,7 +189,8 @@ class Reranker:
         known = [ids[n] for n in np.flatnonzero(item_rows(self.engine.item_ids, ids) >= 0).tolist()]
         if known:
             raise InputError(f"items: the bundle has {known[0]!r} already; add only what it does not know")
-        self._overlay = self._overlay.with_items(ids, np.asarray(vectors, np.float32))
+        with self._overlay_lock:
+            self._overlay = self._overlay.with_items(ids, np.asarray(vectors, np.float32))
 
     def embed(self, texts: Iterable[str]) -> NDArray[np.float32]:
         """Vectors of titles in the model's item space, by the bundle's text tower: n texts -> float32 (n, D).
