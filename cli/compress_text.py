@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .option_types import share
+from .option_types import count, share
 from .progress import terminal_track
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
         default="bag",
         help="towers to try, the best is kept: bag (default), transformer, or bag,transformer",
     )
+    text.add_argument(
+        "--text-steps", metavar="N", type=count, help="steps that a text tower learns for (default: 1500)"
+    )
 
 
 def asks_for_text(args: argparse.Namespace) -> bool:
@@ -81,9 +84,11 @@ def compress_with_text(
     from ..compress.text.hf_encoder import load_hf_encoder
     from ..compress.text.text_road import TextOptions, compress_text
     from ..compress.text.tower_choice import TowerConfig
+    from ..compress.text.tower_distill import DistillTowerConfig
 
     forms: Any = tuple(name.strip() for name in args.text_forms.split(","))
-    options = TextOptions(hide_items=args.hide_items, tower=TowerConfig(forms=forms))
+    distill = DistillTowerConfig() if args.text_steps is None else DistillTowerConfig(steps=args.text_steps)
+    options = TextOptions(hide_items=args.hide_items, tower=TowerConfig(forms=forms, distill=distill))
     texts = read_item_texts(args.items)
     log(f"items     {texts.describe()}")
     encoder = load_hf_encoder(str(args.text or args.checkpoint))

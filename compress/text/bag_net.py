@@ -69,6 +69,17 @@ class BagNet(nn.Module):
             return sums
         return sums + self.outer(self.inner(sums).relu())
 
+    def move_(self, scale: float, shift: NDArray[np.float32]) -> None:
+        """From now on every vector v is scale * v + shift: shares sum to 1, so the token vectors carry both."""
+        offset = torch.from_numpy(shift)
+        with torch.no_grad():
+            self.table.mul_(scale).add_(offset)
+            if self.inner is not None and self.outer is not None:
+                self.inner.bias.sub_(self.inner.weight @ (offset / scale))  # the head sees what it saw before
+                self.inner.weight.div_(scale)
+                self.outer.weight.mul_(scale)
+                self.outer.bias.mul_(scale)
+
     def stored(
         self, tokenizer: bytes, *, bits: int, max_tokens: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -60,7 +60,7 @@ class SmallTransformer(nn.Module):
             self.bert = BertModel(
                 BertConfig(
                     vocab_size=len(word_vectors), hidden_size=config.hidden, num_hidden_layers=config.layers,
-                    num_attention_heads=config.heads, intermediate_size=4 * config.hidden, type_vocab_size=1,
+                    num_attention_heads=config.heads, intermediate_size=4 * config.hidden, type_vocab_size=2,
                     max_position_embeddings=max_tokens, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
                 ),
                 add_pooling_layer=False,
@@ -81,6 +81,12 @@ class SmallTransformer(nn.Module):
         ).last_hidden_state  # (n, L, H)
         pooled = (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
         return self.out(pooled)  # (n, D)
+
+    def move_(self, scale: float, shift: NDArray[np.float32]) -> None:
+        """From now on every vector v is scale * v + shift."""
+        with torch.no_grad():
+            self.out.weight.mul_(scale)
+            self.out.bias.mul_(scale).add_(torch.from_numpy(shift))
 
     def stored(self, tokenizer: bytes, *, max_tokens: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The manifest's `text` and the parts: int8, by Optimum's `ORTQuantizer`."""

@@ -24,6 +24,7 @@ from ...runtime.engine import Engine
 from ...runtime.errors import InputError
 from ...runtime.text_tokens import Tokens
 from .bag_net import BagConfig, BagNet, bag_tokens, fresh_bag
+from .calibration import calibrate
 from .hf_encoder import HfEncoder
 from .small_transformer import SmallTransformer, SmallTransformerConfig
 from .tokenizer_pruning import prune_tokenizer
@@ -31,6 +32,8 @@ from .tower_distill import DistillTowerConfig, Lesson, distill_tower_, padded
 
 MAX_MOMENTS = 60_000
 """Moments of training histories to encode: more do not change what a tower learns, and cost seconds each 100,000."""
+MAX_ASKED = 20_000
+"""Validation users who choose the scale and the form: a twentieth of them chose a probe."""
 LEAST_TITLES = 20
 """Below it nothing can be learned, nor probed."""
 Form = Literal["bag", "transformer"]
@@ -98,7 +101,7 @@ def fit_tower(
     tokenizer, kept = prune_tokenizer(encoder.tokenizer, used)
     tokens = Tokens(tokenizer, max_tokens=encoder.max_tokens, where=encoder.name, special=False)
     encoded = tokens.encode(texts)
-    asked = _probe_users(engine, validation, probes)
+    asked = _ask(engine, validation, random)
     found: list[FittedTower] = []
     for form in config.forms:
         began = time.perf_counter()
@@ -118,13 +121,15 @@ def fit_tower(
         losses = distill_tower_(net, lesson, config.distill, seed=seed, track=track)
         with torch.no_grad():
             vectors = net(rows[torch.from_numpy(~in_lessons)]).numpy()
+        fair = calibrate(asked.vectors, asked.targets, asked.histories, table, probes, vectors)
+        net.move_(fair.scale, fair.shift)
         if isinstance(net, BagNet):
             described, parts = net.stored(tokenizer, bits=config.bag.bits, max_tokens=encoder.max_tokens)
         else:
             described, parts = net.stored(tokenizer, max_tokens=encoder.max_tokens)
         detail = {
             "form": form, "losses": [round(x, 4) for x in losses], "bytes": sum(map(_size, parts.values())),
-            "probes": _kept(asked, table[probes], vectors, seed), "seconds": round(time.perf_counter() - began, 1),
+            "probes": _kept(asked, table, probes, vectors, seed), "scale": fair.scale, "seconds": round(time.perf_counter() - began, 1),
         }  # fmt: skip
         found.append(FittedTower(described, parts, detail))
     best = max(found, key=lambda tower: tower.detail["probes"]["title"])
@@ -168,32 +173,42 @@ def encode_histories(engine: Engine, histories: list[NDArray[np.int64]]) -> NDAr
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _ProbeUsers:
+class _Asked:
+    """Validation users."""
+
     vectors: NDArray[np.float32]
+    """float32 (U, D), before their target."""
     targets: NDArray[np.int64]
-    """Into the probes."""
-    masked: list[NDArray[np.int64]]
-    """Probes of the history."""
+    histories: list[NDArray[np.int64]]
 
 
-def _probe_users(engine: Engine, validation: Split, probes: NDArray[np.int64]) -> _ProbeUsers:
-    place = np.full(engine.n_items, -1, np.int64)
-    place[probes] = np.arange(len(probes))
-    asked = np.flatnonzero(place[validation.targets] >= 0)
+def _ask(engine: Engine, validation: Split, random: np.random.Generator) -> _Asked:
+    """All validation users, or so many that are drawn."""
+    asked = np.arange(len(validation))
+    if len(asked) > MAX_ASKED:
+        asked = np.sort(random.choice(asked, MAX_ASKED, replace=False))
     histories = [validation.histories[user] for user in asked.tolist()]
-    masked = [np.unique(place[history][place[history] >= 0]) for history in histories]
-    return _ProbeUsers(encode_histories(engine, histories), place[validation.targets[asked]], masked)
+    return _Asked(encode_histories(engine, histories), validation.targets[asked], histories)
 
 
 def _kept(
-    asked: _ProbeUsers, rows: NDArray[np.float32], titles: NDArray[np.float32], seed: int
+    asked: _Asked,
+    table: NDArray[np.float32],
+    probes: NDArray[np.int64],
+    titles: NDArray[np.float32],
+    seed: int,
 ) -> dict[str, Any]:
     """NDCG@10 among the probes by their rows and by their titles, and the ratio with its interval."""
-    if not len(asked.targets):
+    place = np.full(len(table), -1, np.int64)
+    place[probes] = np.arange(len(probes))
+    chose = np.flatnonzero(place[asked.targets] >= 0)
+    if not len(chose):
         return {"users": 0, "row": 0.0, "title": 0.0, "kept": None}
+    met = [place[asked.histories[user]] for user in chose.tolist()]
+    masked = [np.unique(rows[rows >= 0]) for rows in met]
     figures: list[NDArray[np.float64]] = []
-    for vectors in (rows, titles):
-        ranks, _ = count_ranks(asked.vectors @ vectors.T, asked.targets, asked.masked)
+    for vectors in (table[probes], titles):
+        ranks, _ = count_ranks(asked.vectors[chose] @ vectors.T, place[asked.targets[chose]], masked)
         figures.append(per_user(ranks, "ndcg@10"))
     row, title = figures
     kept = paired_bootstrap(title, row, seed=seed).ratio.to_json()
