@@ -6,7 +6,7 @@
 #   make test-bare  the runtime's tests against the built wheel, with numpy and onnxruntime alone
 #   make results    measure every figure of the README again (needs ../shared or SHARED=; about 25 minutes)
 #   make families   the default recipe on every checkpoint of ../shared (about two hours; goes on where it stopped)
-#   make state-results  what a user's state costs and survives: kill -9, a million events, a hundred thousand users
+#   make state      what a user's state costs and survives: kill -9, a million events, a hundred thousand users
 #   make adaptation train, compress and replay what docs/adaptation.md reports (needs ../shared or SHARED=; about an hour)
 #   make format     rewrite the sources as `make check` wants them
 #   make clean      remove what the other targets made
@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 SOURCES = $(shell find runtime cli -name '*.py' -o -name py.typed) pyproject.toml constraints.txt README.md
 FOLDERS = runtime export benchmarks compress cli tests
 
-.PHONY: demo check test test-bare results families state-results format clean
+.PHONY: demo check test test-bare results families state format clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -71,13 +71,12 @@ families: $(VENV)/.compress.stamp
 # What a user's state costs and survives, on a bundle that `make results` made; about 15 minutes.
 BUNDLE ?= out/beauty-icsrec/bundle.pocket
 MEASURE = OMP_NUM_THREADS=1 $(BIN)/python -m pocketrec.benchmarks
-state-results: $(VENV)/.compress.stamp
+state: $(VENV)/.compress.stamp
 	$(MEASURE).kill_saves --kills 1000 --json $(RESULTS)/state/kill-saves.json
 	$(MEASURE).kill_saves --kills 1000 --place store --json $(RESULTS)/state/kill-saves-store.json
 	$(MEASURE).state_times $(BUNDLE) --json $(RESULTS)/state/state-times.json
 	$(MEASURE).store_users $(BUNDLE) --users 100000 --json $(RESULTS)/state/store-users.json
 	$(MEASURE).million_events $(BUNDLE) --json $(RESULTS)/state/million-events.json
-	$(MEASURE).counterfactual $(SHARED)/data/open-bandit-men --json $(RESULTS)/adaptation/counterfactual.json
 
 # Bundles made of the past alone, replayed on what came later (docs/adaptation.md); about an hour.
 LEARNED = out/adaptation
@@ -114,6 +113,9 @@ adaptation: $(VENV)/.compress.stamp
 	$(BIN)/python -m pocketrec.benchmarks.expert_ablation $(LEARNED)/ml-100k-seed0.pocket \
 	    --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 --json $(REPLAYED)/ml-100k-experts.json
 	$(BIN)/python -m pocketrec.benchmarks.learners $(LEARNED)/ml-100k-seed0.pocket --json $(REPLAYED)/learners.json
+	$(BIN)/python -m pocketrec.benchmarks.transfer $(LEARNED)/ml-100k-seed0.pocket $(LEARNED)/ml-100k-seed1.pocket \
+	    --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 --json $(REPLAYED)/transfer.json
+	$(BIN)/python -m pocketrec.benchmarks.counterfactual $(SHARED)/data/open-bandit-men --json $(REPLAYED)/counterfactual.json
 
 format: $(VENV)/.dev.stamp
 	$(BIN)/ruff check --fix $(FOLDERS)
