@@ -1,4 +1,6 @@
-"""`pocketrec train DATA -o MODEL.safetensors`: a SASRec teacher from an interaction log, beside popularity."""
+"""`pocketrec train DATA -o MODEL.safetensors`: a teacher from an interaction log, beside popularity: a SASRec, or
+item-item weights.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .progress import terminal_track
 from .subparsers import Subparsers
+from .train_item_item import MODELS, add_item_item_options, check_item_item_options, train_item_item
 
 if TYPE_CHECKING:
     from ..benchmarks.protocols import Split
@@ -26,7 +29,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Declare the options of `pocketrec train`."""
     parser = subparsers.add_parser(
         "train",
-        description="Train a SASRec teacher. The last item of each user is the test, the one before it stops the training.",
+        description="Train a teacher: a SASRec, or item-item weights. The last item of each user is the test, the one before it stops the training.",
     )
     parser.add_argument(
         "interactions", metavar="DATA", type=Path, help="interactions: who met which item, in time order"
@@ -42,6 +45,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
 
     model = parser.add_argument_group("the model")
+    model.add_argument(
+        "--model",
+        choices=("sasrec", *MODELS),
+        default="sasrec",
+        help="sasrec (default), or item-item weights: ease, itemknn",
+    )
     model.add_argument(
         "--width", metavar="N", type=int, default=64, help="dimensions of an item (default: 64)"
     )
@@ -80,6 +89,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     training.add_argument("--threads", metavar="N", type=int, help="threads of torch (default: all cores)")
 
+    add_item_item_options(parser)
     data = parser.add_argument_group("the interactions")
     data.add_argument(
         "--format",
@@ -113,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
     began = time.perf_counter()
     config, shape = _configs(args)
+    check_item_item_options(args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     check_destination(args.output, overwrite=args.force)
@@ -127,6 +138,9 @@ def run(args: argparse.Namespace) -> int:
     )
     log(f"data      {interactions.describe()}")
     item_ids = _item_ids(interactions.item_ids)
+    if args.model != "sasrec":
+        metrics, size_bytes = train_item_item(args, interactions, item_ids, log)
+        return _print_done(args, metrics, size_bytes, {}, f"{args.model}, ", time.perf_counter() - began)
     sequences = map_items(interactions, item_ids).sequences
     validation, test = leave_one_out(sequences, stage="validation"), leave_one_out(sequences, stage="test")
     training = training_sequences(sequences)
@@ -170,7 +184,18 @@ def run(args: argparse.Namespace) -> int:
         "test": {name: _values(metrics[name]) for name in metrics},
     }
     size_bytes = save_checkpoint(args.output, model, item_ids, training=remembered, overwrite=args.force)
-    seconds = time.perf_counter() - began
+    what = f"{report['parameters']:,} parameters, "
+    return _print_done(args, metrics, size_bytes, report, what, time.perf_counter() - began)
+
+
+def _print_done(
+    args: argparse.Namespace,
+    metrics: dict[str, Any],
+    size_bytes: int,
+    report: dict[str, Any],
+    what: str,
+    seconds: float,
+) -> int:
     if args.json:
         result = {
             "output": str(args.output),
@@ -181,9 +206,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**result, "seconds": seconds}, indent=1))
     else:
         _print_figures(metrics)
-        print(
-            f"\n{args.output}: {report['parameters']:,} parameters, {size_bytes:,} bytes, in {seconds:.0f} s"
-        )
+        print(f"\n{args.output}: {what}{size_bytes:,} bytes, in {seconds:.0f} s")
     return 0
 
 

@@ -88,6 +88,17 @@ def save_checkpoint(
         raise InputError(
             f"{path}: {len(item_ids)} item ids for {len(model.item_table)} items; expected one for each"
         )
+    metadata = metadata_of(architecture, dataclasses.asdict(model.config), item_ids, training)
+    tensors = {
+        name: t.detach().to("cpu", torch.float32).contiguous() for name, t in model.state_dict().items()
+    }
+    return write_atomically(Path(path), [save(tensors, metadata)], overwrite=overwrite)
+
+
+def metadata_of(
+    architecture: str, config: Mapping[str, Any], item_ids: ItemIds, training: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """The metadata of a file."""
     if item_ids.kind == "range":
         ids = {"first": item_ids.ids([0])[0], "count": len(item_ids)}
     else:
@@ -95,15 +106,11 @@ def save_checkpoint(
     document = {
         "format_version": FORMAT_VERSION,
         "architecture": architecture,
-        "config": dataclasses.asdict(model.config),
+        "config": dict(config),
         "item_ids": ids,
         "training": dict(training or {}),
     }
-    metadata = {METADATA_KEY: json.dumps(document)}
-    tensors = {
-        name: t.detach().to("cpu", torch.float32).contiguous() for name, t in model.state_dict().items()
-    }
-    return write_atomically(Path(path), [save(tensors, metadata)], overwrite=overwrite)
+    return {METADATA_KEY: json.dumps(document)}
 
 
 def config_and_ids(checkpoint: Checkpoint) -> tuple[type[Any], Any, ItemIds]:
@@ -113,11 +120,7 @@ def config_and_ids(checkpoint: Checkpoint) -> tuple[type[Any], Any, ItemIds]:
         InputError: the metadata are missing, of a newer version, or make no sense.
     """
     path, document = checkpoint.path, read_metadata(checkpoint)
-    version, name = document.get("format_version"), document.get("architecture")
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{path}: checkpoint format {version!r:.20}, this pocketrec reads {FORMAT_VERSION}; upgrade pocketrec"
-        )
+    name = document.get("architecture")
     architecture = ARCHITECTURES.get(name) if isinstance(name, str) else None
     if architecture is None:
         raise InputError(f"{path}: architecture {name!r:.60}; expected one of {', '.join(ARCHITECTURES)}")
@@ -140,19 +143,24 @@ def config_and_ids(checkpoint: Checkpoint) -> tuple[type[Any], Any, ItemIds]:
         raise InputError(f"{path}: config: {error}") from error
     table = checkpoint.tensors.get("item_table")
     n_items = 0 if table is None or not table.dim() else len(table)
+    return architecture.model, config, item_ids_in(checkpoint, document, n_items)
+
+
+def item_ids_in(checkpoint: Checkpoint, document: dict[str, Any], n_items: int) -> ItemIds:
+    """The ids of `n_items` rows; raises `InputError` where the metadata number others."""
     match _part(checkpoint, document, "item_ids"):
         case {"first": int(first), "count": int(count)} if count == n_items > 0:
-            return architecture.model, config, ItemIds.from_sequence(range(first, first + count))
+            return ItemIds.from_sequence(range(first, first + count))
         case {"ids": list(listed)} if len(listed) == n_items > 0:
-            return architecture.model, config, ItemIds.from_sequence(listed)
+            return ItemIds.from_sequence(listed)
         case _:
             raise InputError(
-                f"{path}: item ids do not number the {n_items} items; save it with pocketrec again"
+                f"{checkpoint.path}: item ids do not number the {n_items} items; save it with pocketrec again"
             )
 
 
 def read_metadata(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The JSON document in the file's metadata, unchecked beyond being one."""
+    """The JSON document in the file's metadata, unchecked beyond its version."""
     try:
         document = json.loads(checkpoint.metadata.get(METADATA_KEY, ""))
     except (ValueError, RecursionError):
@@ -160,6 +168,11 @@ def read_metadata(checkpoint: Checkpoint) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputError(
             f"{checkpoint.path}: pocketrec's tensors without its metadata; save it with pocketrec again"
+        )
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{checkpoint.path}: checkpoint format {version!r:.20}, this pocketrec reads {FORMAT_VERSION}; upgrade pocketrec"
         )
     return document
 

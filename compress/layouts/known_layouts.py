@@ -21,6 +21,7 @@ from . import (
     fuxictr_wide_deep,
     icsrec_gru4rec,
     native,
+    native_item_item,
     pmixer_sasrec,
     recbole_autoint,
     recbole_bert4rec,
@@ -64,6 +65,7 @@ POINTWISE_LAYOUTS: tuple[Layout, ...] = (
 
 LAYOUTS: tuple[Layout, ...] = (
     native.LAYOUT,
+    native_item_item.LAYOUT,
     s3rec.LAYOUT,
     icsrec_gru4rec.LAYOUT,
     pmixer_sasrec.LAYOUT,

@@ -19,18 +19,27 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.errors import InputError
 from ...runtime.item_table import FloatRows
 from ...runtime.neighbors import Neighbors, row_dtype
 
 Floats = NDArray[np.float32]
 
+MAX_ITEMS = 20_000
+"""Of a catalogue whose pairs are all weighed: 3.2 GB in float64, and an hour to invert."""
+_USERS_AT_ONCE = 1024
+
 
 def co_occurrence(sequences: Sequence[NDArray[np.int64]], n_items: int) -> Floats:
     """X'X: how many users met both, float32 (N, N); the diagonal counts each item's users."""
-    met = np.zeros((len(sequences), n_items), np.float32)  # (U, N)
-    for user, sequence in enumerate(sequences):
-        met[user, sequence] = 1.0
-    return met.T @ met
+    both = np.zeros((n_items, n_items), np.float32)  # (N, N)
+    for start in range(0, len(sequences), _USERS_AT_ONCE):
+        block = sequences[start : start + _USERS_AT_ONCE]
+        met = np.zeros((len(block), n_items), np.float32)  # (U, N)
+        for user, sequence in enumerate(block):
+            met[user, sequence] = 1.0
+        both += met.T @ met
+    return both
 
 
 def ease(sequences: Sequence[NDArray[np.int64]], n_items: int, *, regularization: float = 250.0) -> Neighbors:
@@ -39,6 +48,7 @@ def ease(sequences: Sequence[NDArray[np.int64]], n_items: int, *, regularization
     >>> ease([np.array([0, 1]), np.array([0, 1]), np.array([2])], 3, regularization=1.0).weights.values.astype(float).round(2).tolist()
     [[0.0, 0.67, -0.0], [0.67, 0.0, -0.0], [-0.0, -0.0, 0.0]]
     """
+    _check_items(n_items)
     gram = co_occurrence(sequences, n_items).astype(np.float64)
     inverse = np.linalg.inv(gram + regularization * np.eye(n_items))  # (N, N)
     weights = (inverse / -np.diag(inverse)).T  # row i: column i divided by its diagonal
@@ -55,11 +65,17 @@ def item_knn(
     >>> knn.weights.values.round(2).tolist(), knn.rows[:2].tolist()
     ([[1.0], [1.0], [0.0]], [[1], [0]])
     """
+    _check_items(n_items)
     both = co_occurrence(sequences, n_items)
     lengths = np.sqrt(np.diag(both))
     np.fill_diagonal(both, 0.0)
     cosines = (both / (np.outer(lengths, lengths) + shrink + 1e-6)).astype(np.float32)
     return strongest(Neighbors(None, FloatRows(cosines)), count)
+
+
+def _check_items(n_items: int) -> None:
+    if n_items > MAX_ITEMS:
+        raise InputError(f"{n_items:,} items: weights of all pairs are solved for at most {MAX_ITEMS:,}")
 
 
 def strongest(neighbors: Neighbors, count: int) -> Neighbors:
