@@ -247,14 +247,13 @@ class EnsembleUser:
         if lesson is None:
             return
         self._dismissed.pop(event.item_id, None)
+        if lesson.joins and not (event.belongs_to_a_visit and event.item_id in [*self._history][-VISIT:]):
+            self._history.append(event.item_id)
         if not lesson.chosen:
             self._dismissed[event.item_id] = None
             while len(self._dismissed) > DISMISSED_KEPT:
                 del self._dismissed[next(iter(self._dismissed))]
-            return
-        if not event.belongs_to_a_visit or event.item_id not in [*self._history][-VISIT:]:
-            self._history.append(event.item_id)
-        if self._ensemble.how == "stack" and shown is not None:
+        elif lesson.weight > 0 and self._ensemble.how == "stack" and shown is not None:
             q = softmax(shown.columns @ self._weights())
             chosen = shown.ids.index(event.item_id)
             self._delta, self._information = choice_step(

@@ -152,13 +152,12 @@ class UserModel:
         lesson = self.habits.lesson(event)
         if lesson is None:
             return
-        if feedback.row >= 0:
+        if feedback.row >= 0 and lesson.weight > 0:
             self.learn(feedback, lesson)
         self.dismissed.pop(event.item_id, None)
-        if lesson.chosen:
-            if not event.belongs_to_a_visit or not self.history.has_lately(event.item_id):
-                self.observe([event.item_id], event.time, [feedback.row])
-        else:  # the newest dismissal is remembered longest
+        if lesson.joins and not (event.belongs_to_a_visit and self.history.has_lately(event.item_id)):
+            self.observe([event.item_id], event.time, [feedback.row])
+        if not lesson.chosen:  # the newest dismissal is remembered longest
             self.dismissed[event.item_id] = None
             while len(self.dismissed) > DISMISSED_KEPT:
                 del self.dismissed[next(iter(self.dismissed))]

@@ -44,7 +44,7 @@ class TestLessons:
             ("click", Lesson(True, 1.0)),
             ("purchase", Lesson(True, 2.0)),
             ("share", Lesson(True, 1.5)),
-            ("dismiss", Lesson(False, 1.0)),
+            ("dismiss", Lesson(False, 1.0, joins=False)),
             ("skip", None),
         ],
     )
@@ -69,8 +69,9 @@ class TestLessons:
         [
             (4.0, Lesson(True, 1.0)),
             (3.0, Lesson(True, 1.0)),
-            (2.5, Lesson(False, 0.5)),
-            (1.0, Lesson(False, 1.0)),
+            (2.5, Lesson(True, 0.0)),
+            (1.6, Lesson(True, 0.0)),
+            (1.5, Lesson(False, 1.0)),
         ],
     )
     def test_a_rating_beside_the_users_mean(self, stars: float, lesson: Lesson) -> None:
@@ -119,10 +120,20 @@ class TestLessons:
         user.feedback(35, kind="dismiss")
         assert user.history[-1] == 9
 
+    def test_a_rating_that_is_not_good_joins_the_history_and_teaches_nothing(self, ranker: Reranker) -> None:
+        user = ranker.user()
+        for stars in (2, 4, 2, 4, 2, 4):
+            user.feedback(3, kind="rating", value=stars)
+        n_events = user._model.mixture.n_events
+        user.feedback(9, kind="rating", value=2.5)
+        assert user.history[-1] == 9
+        assert user._model.mixture.n_events == n_events
+
     def test_a_bad_rating_is_a_dismissal_until_it_is_chosen(self, user: User) -> None:
         for _ in range(HABIT):
             user.feedback(3, kind="rating", value=4)
         user.feedback(7, kind="rating", value=1)
+        assert user.history[-1] == 7  # it was seen all the same
         assert user.rerank(ITEMS, 50)[-1].item_id == 7
         user.feedback(7, kind="share")
         assert user.rerank(ITEMS, 50)[-1].item_id != 7
