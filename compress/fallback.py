@@ -1,10 +1,10 @@
-"""When a recipe's result loses more than it may on the validation items, the teacher is rounded instead of retrained.
+"""When a recipe's result loses more than it may on the validation items, something gentler is taken.
 
-Pruning and distillation are worth their bytes where data suffice. Where they do not, the teacher itself with more bits a
-value is the safer bundle: nothing is cut and nothing is learned, only rounded (`rounding_for_users`). Candidates are
-tried from the smallest on, and the first that passes is taken:
+Pruning and few bits are worth their bytes where data suffice. Where they do not, the teacher itself with more bits a value
+is the safer bundle: rounded so that scores stay (`rounding_for_users`), or distilled without being cut. Candidates are
+made one after the other, and the first that passes is taken:
 
-    the recipe's own;   the teacher in 4 bits;   the teacher in 8 bits
+    the recipe's own;   the teacher in 4 bits;   the teacher distilled into 4 bits;   the teacher in 8 bits
 
 A candidate passes where the mean over users of
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ from .report import Measure
 
 ROUNDED_BITS = (4, 8)
 """Of the teacher's table, smallest first."""
+RETRAINED_BITS = 4
+"""Of the teacher's table where it is distilled, in minutes, because rounding alone does not pass."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class Candidate:
     bits: int | None
     """Of the table; None is float32."""
     form: EncoderForm
+    for_users: bool
+    """Whether its table is rounded so that scores stay, or to the nearest levels that it learned around."""
     measure: Measure
     gains: NDArray[np.float64]
     """NDCG@10 of each validation user: (U,)."""
@@ -78,18 +82,18 @@ def fall_back(
     own: Candidate,
     teacher_gains: NDArray[np.float64],
     config: GuardConfig,
-    round_teacher: Callable[[int], Candidate],
+    gentler: Sequence[Callable[[], Candidate]],
 ) -> tuple[Candidate, dict[str, Any]]:
     """The recipe's own result, or something gentler, and what was tried.
 
     Args:
-        round_teacher: the candidate that the teacher makes with so many bits a value of its table.
+        gentler: what else there is, in the order in which it is tried; made when it is its turn.
     """
     tried, margins = [own], [margin(own.gains, teacher_gains, config.max_drop)]
-    for bits in ROUNDED_BITS:
+    for make in gentler:
         if margins[-1] >= 0:
             break
-        tried.append(round_teacher(bits))
+        tried.append(make())
         margins.append(margin(tried[-1].gains, teacher_gains, config.max_drop))
     best = len(tried) - 1 if margins[-1] >= 0 else int(np.argmax(margins))
     return tried[best], {

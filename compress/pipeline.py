@@ -26,7 +26,7 @@ from ..runtime.engine import Engine
 from ..runtime.errors import GateError, InputError
 from .adapt import MANIFEST_BYTES, Adaptation, AdaptationConfig, adapt, write_adapted
 from .distill import distill
-from .fallback import Candidate, fall_back
+from .fallback import RETRAINED_BITS, ROUNDED_BITS, Candidate, fall_back
 from .item_bias import fold_item_bias
 from .item_item_road import compress_item_item
 from .layouts import ItemItemTeacher, Teacher
@@ -200,6 +200,20 @@ def _run_steps(
         if can_prune(model):
             model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
             report("prune", detail, began)
+            drop = 1 - steps[-1].after.ndcg10 / before.ndcg10 if before.ndcg10 > 0 else 0.0
+            if drop > recipe.prune.max_drop:
+                model = teacher
+                reason = f"NDCG@10 fell by {drop:.1%}, more than max_drop of {recipe.prune.max_drop:.0%}"
+                steps.append(
+                    StepReport(
+                        name="put back",
+                        before=steps[-1].after,
+                        after=before,
+                        detail={"reason": reason},
+                        seconds=0.0,
+                    )
+                )
+                say(steps[-1])
         else:
             architecture = describe_model(model)["architecture"]
             skip("prune", f"nothing says which parts of a {architecture} are cut together")
@@ -230,29 +244,58 @@ def _run_steps(
         report("encoder", {**detail, "form": form}, began, bits)
     if recipe.guard is not None and bits is not None:
         began = time.perf_counter()
-
-        def candidate(name: str, model: SequenceModel, bits: int) -> Candidate:
-            measure, gains = meter.measure_users("candidate", model, bits=bits, form=form)
-            return Candidate(name=name, model=model, bits=bits, form=form, measure=measure, gains=gains)
-
-        def round_teacher(bits: int) -> Candidate:
-            meter.for_users = True
-            return candidate(f"the teacher in {bits} bits", teacher, bits)
-
-        own = candidate("the recipe's own", model, bits)
-        chosen, detail = fall_back(own, teacher_gains, recipe.guard, round_teacher)
+        own = _candidate(meter, "the recipe's own", model, bits, form, for_users=meter.for_users)
+        gentler = _gentler(teacher, training, recipe, meter, form, track)
+        chosen, detail = fall_back(own, teacher_gains, recipe.guard, gentler)
         if len(detail["tried"]) > 1:
-            meter.for_users = chosen is not own or recipe.distill is None
-            model, bits = chosen.model, chosen.bits
+            model, bits, meter.for_users = chosen.model, chosen.bits, chosen.for_users
             previous = steps[-1].after if steps else before
+            seconds = time.perf_counter() - began
             steps.append(
                 StepReport(
-                    name="fall back", before=previous, after=chosen.measure, detail=detail,
-                    seconds=time.perf_counter() - began,
+                    name="fall back", before=previous, after=chosen.measure, detail=detail, seconds=seconds
                 )
-            )  # fmt: skip
+            )
             say(steps[-1])
     return model, bits, form, steps
+
+
+def _candidate(
+    meter: Meter, name: str, model: SequenceModel, bits: int, form: EncoderForm, *, for_users: bool
+) -> Candidate:
+    """A model with its table in so many bits, measured."""
+    meter.for_users = for_users
+    measure, gains = meter.measure_users("candidate", model, bits=bits, form=form)
+    return Candidate(
+        name=name, model=model, bits=bits, form=form, for_users=for_users, measure=measure, gains=gains
+    )
+
+
+def _gentler(
+    teacher: SequenceModel,
+    training: list[NDArray[np.int64]],
+    recipe: Recipe,
+    meter: Meter,
+    form: EncoderForm,
+    track: Track,
+) -> list[Callable[[], Candidate]]:
+    """What is tried, in this order, where the recipe's own result does not pass: each is made when it is asked for."""
+
+    def rounded_teacher(bits: int) -> Candidate:
+        return _candidate(meter, f"the teacher in {bits} bits", teacher, bits, form, for_users=True)
+
+    def distilled() -> Candidate:
+        assert recipe.distill is not None
+        student, _ = distill(
+            teacher, teacher, training, recipe.distill, bits=RETRAINED_BITS, seed=recipe.seed,
+            validate=lambda one: meter.validate(one, RETRAINED_BITS), track=track,
+        )  # fmt: skip
+        name = f"the teacher distilled into {RETRAINED_BITS} bits"
+        return _candidate(meter, name, student, RETRAINED_BITS, form, for_users=False)
+
+    few, many = ROUNDED_BITS
+    retrained = [distilled] if recipe.distill is not None else []
+    return [lambda: rounded_teacher(few), *retrained, lambda: rounded_teacher(many)]
 
 
 def _adapt(

@@ -36,7 +36,7 @@ from pocketrec.runtime.item_ids import ItemIds
 N_ITEMS, WIDTH, MAX_LENGTH, N_USERS = 50, 16, 8, 150
 ALL_STEPS = Recipe(
     name="all steps",
-    prune=PruneConfig(inner_multiple=8, calibration_batches=8),
+    prune=PruneConfig(inner_multiple=8, calibration_batches=8, max_drop=1.0),
     distill=DistillConfig(epochs=2, batch_size=64, least_histories=1),
     table=TableConfig(bits=4, width=12),
     encoder=EncoderConfig(products="int8"),  # not "measured", which may differ from run to run

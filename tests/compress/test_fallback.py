@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from pocketrec.compress.distill import DistillConfig
 from pocketrec.compress.fallback import Candidate, GuardConfig, fall_back, margin
 from pocketrec.compress.models.protocol import SequenceModel
 from pocketrec.compress.pipeline import compress_model
@@ -24,14 +27,20 @@ def candidate(name: str, kept: float, noise: float = 0.0, n_users: int = 1000) -
     gains = kept * TEACHER[:n_users] + noise * np.resize([1.0, -1.0], n_users)
     measure = Measure(size_bytes=1, parameters=1, ndcg10=float(gains.mean()))
     model = cast(SequenceModel, None)
-    return Candidate(name=name, model=model, bits=3, form="int8", measure=measure, gains=gains)
+    return Candidate(
+        name=name, model=model, bits=3, form="int8", for_users=False, measure=measure, gains=gains
+    )
 
 
 def chosen(own: Candidate, *rounded: Candidate) -> tuple[str, dict[str, Any]]:
-    waiting = list(rounded)
-    found, detail = fall_back(own, TEACHER, GuardConfig(), lambda bits: waiting.pop(0))
+    made: list[Candidate] = []
+
+    def make(one: Candidate) -> Callable[[], Candidate]:
+        return lambda: made.append(one) or one
+
+    found, detail = fall_back(own, TEACHER, GuardConfig(), [make(one) for one in rounded])
     assert found.name == detail["chosen"]
-    assert len(waiting) == len(rounded) + 1 - len(detail["tried"])
+    assert [one["name"] for one in detail["tried"]] == [one.name for one in (own, *made)]
     return found.name, detail
 
 
@@ -69,7 +78,7 @@ def test_on_the_road(tiny_road, tmp_path: Path) -> None:
     """Two bits and one feed-forward unit cost the tiny model 5%; the bundle is the teacher's, and says why."""
     ruinous = Recipe(
         name="ruinous",
-        prune=PruneConfig(keep_heads=0.1, keep_inner=0.01, inner_multiple=1),
+        prune=PruneConfig(keep_heads=0.1, keep_inner=0.01, inner_multiple=1, max_drop=1.0),
         table=TableConfig(bits=2),
     )
     said: list[Any] = []
@@ -91,3 +100,41 @@ def test_on_the_road(tiny_road, tmp_path: Path) -> None:
     said.clear()
     compress_model(tiny_road.teacher, tiny_road.sequences, ruinous, tmp_path / "b.pocket", say=said.append)
     assert [step.name for step in said] == ["prune", "table"]
+
+
+@pytest.mark.usefixtures("export_once")
+def test_distilled_without_being_cut_where_rounding_does_not_pass(
+    tiny_road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every candidate is made, in order, where none is good enough."""
+    monkeypatch.setattr("pocketrec.compress.fallback.margin", lambda *_: -1.0)
+    recipe = Recipe(
+        name="guarded",
+        distill=DistillConfig(epochs=1, batch_size=64, least_histories=1),
+        table=TableConfig(bits=2),
+        guard=GuardConfig(),
+    )
+    said: list[Any] = []
+    compress_model(tiny_road.teacher, tiny_road.sequences, recipe, tmp_path / "a.pocket", say=said.append)
+    assert [one["name"] for one in said[-1].detail["tried"]] == [
+        "the recipe's own", "the teacher in 4 bits", "the teacher distilled into 4 bits", "the teacher in 8 bits",
+    ]  # fmt: skip
+    assert said[-1].detail["passed"] is False
+
+
+@pytest.mark.usefixtures("export_once")
+def test_what_costs_too_much_is_put_back(tiny_road, tmp_path: Path) -> None:
+    prune = PruneConfig(keep_heads=0.1, keep_inner=0.01, inner_multiple=1, max_drop=0.0)
+    recipe = Recipe(name="careful", prune=prune, table=TableConfig(bits=8))
+    said: list[Any] = []
+    done = compress_model(
+        tiny_road.teacher, tiny_road.sequences, recipe, tmp_path / "a.pocket", say=said.append
+    )
+    assert [step.name for step in said] == ["prune", "put back", "table"]
+    cut, back, _ = said
+    assert cut.after.ndcg10 < cut.before.ndcg10
+    assert (back.before, back.after) == (cut.after, cut.before)
+    assert back.detail["reason"].endswith("more than max_drop of 0%")
+    assert Bundle.open(done.path).manifest["model"]["inner_widths"] == [32]
+    with pytest.raises(ValueError, match=r"prune: max_drop 1.5; expected 0 to 1"):
+        dataclasses.replace(prune, max_drop=1.5)

@@ -20,7 +20,7 @@ from .layout_checkpoints import N_ITEMS, RECORDED
 
 RECIPE = Recipe(
     name="all steps",
-    prune=PruneConfig(inner_multiple=1, calibration_batches=2),
+    prune=PruneConfig(inner_multiple=1, calibration_batches=2, max_drop=1.0),
     distill=DistillConfig(epochs=1, batch_size=32, least_histories=1),
     table=TableConfig(bits=8),
     encoder=EncoderConfig(products="float32"),

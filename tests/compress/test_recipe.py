@@ -30,7 +30,8 @@ def as_toml(recipe: Recipe) -> str:
 OTHER_THAN_DEFAULT = Recipe(
     name="mine",
     prune=PruneConfig(
-        keep_heads=0.75, keep_inner=0.25, keep_hidden=0.9, keep_kernels=0.4, inner_multiple=8, calibration_batches=3
+        keep_heads=0.75, keep_inner=0.25, keep_hidden=0.9, keep_kernels=0.4, inner_multiple=8, calibration_batches=3,
+        max_drop=0.2,
     ),
     distill=DistillConfig(
         epochs=3, patience=2, temperature=2.0, soft_weight=0.5, learning_rate=0.002, table_learning_rate=0.001,
