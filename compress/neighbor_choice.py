@@ -98,7 +98,7 @@ def choose_neighbors(
 
 
 def neighbor_bytes(n_items: int, bits: int) -> int:
-    """Bytes of one neighbour of every item."""
+    """Bytes of one neighbour of every item, at most."""
     return n_items * (8 * np.dtype(row_dtype(n_items)).itemsize + bits) // 8
 
 

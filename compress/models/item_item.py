@@ -79,7 +79,7 @@ def _check_items(n_items: int) -> None:
 
 
 def strongest(neighbors: Neighbors, count: int) -> Neighbors:
-    """Of each item the `count` neighbours of the largest weights, by size and not by sign, strongest first.
+    """Of each item the `count` neighbours of the largest weights, by size and not by sign, in the order of their rows.
 
     Weights are restored to float32; fewer where there are no more.
     """
@@ -87,8 +87,10 @@ def strongest(neighbors: Neighbors, count: int) -> Neighbors:
     count = min(count, neighbors.count)
     order = np.argsort(-np.abs(weights), axis=1, kind="stable")[:, :count]  # (N, count)
     rows = order if neighbors.rows is None else np.take_along_axis(neighbors.rows, order, axis=1)
-    kept = np.take_along_axis(weights, order, axis=1)
-    return Neighbors(rows.astype(row_dtype(neighbors.n_items)), FloatRows(kept))
+    by_row = np.argsort(rows, axis=1, kind="stable")
+    rows = np.take_along_axis(rows, by_row, axis=1).astype(row_dtype(neighbors.n_items))
+    kept = np.take_along_axis(weights, np.take_along_axis(order, by_row, axis=1), axis=1)
+    return Neighbors(rows, FloatRows(kept))
 
 
 def from_columns(

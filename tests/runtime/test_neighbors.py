@@ -19,7 +19,9 @@ from pocketrec.runtime.rank_options import Explore, RankOptions
 N_ITEMS, COUNT = 40, 6
 
 
-def random_neighbors(bits: int | None, count: int = COUNT, seed: int = 0) -> tuple[Neighbors, np.ndarray]:
+def random_neighbors(
+    bits: int | None, count: int = COUNT, seed: int = 0, *, shuffled: bool = True
+) -> tuple[Neighbors, np.ndarray]:
     """Neighbours, and the whole matrix (item, neighbour) that they stand for."""
     generator = np.random.default_rng(seed)
     values = generator.standard_normal((N_ITEMS, count)).astype(np.float32)
@@ -27,9 +29,8 @@ def random_neighbors(bits: int | None, count: int = COUNT, seed: int = 0) -> tup
     dense = np.zeros((N_ITEMS, N_ITEMS), np.float32)
     if count == N_ITEMS:
         return Neighbors(None, weights), weights.lookup(np.arange(N_ITEMS))
-    rows = np.stack([generator.permutation(N_ITEMS)[:count] for _ in range(N_ITEMS)]).astype(
-        row_dtype(N_ITEMS)
-    )
+    chosen = [generator.permutation(N_ITEMS)[:count] for _ in range(N_ITEMS)]
+    rows = np.stack(chosen if shuffled else np.sort(chosen)).astype(row_dtype(N_ITEMS))
     np.put_along_axis(dense, rows.astype(np.int64), weights.lookup(np.arange(N_ITEMS)), axis=1)
     return Neighbors(rows, weights), dense
 
@@ -161,6 +162,33 @@ def test_bundles_that_contradict_themselves(tmp_path: Path) -> None:
         Engine.load(
             written(tmp_path / "short.pocket", neighbors, neighbor_rows=neighbors.rows.ravel()[:-121])
         )
+
+
+@pytest.mark.parametrize("count", [1, 3, 20, N_ITEMS - 1])
+def test_neighbours_as_bits(tmp_path: Path, count: int) -> None:
+    """What is smaller is written, and the same comes back."""
+    neighbors, dense = random_neighbors(8, count, shuffled=False)
+    parts = neighbors.parts()
+    assert ("neighbor_bits" in parts) == (2 * count > 5)
+    assert ("neighbor_rows" in parts) == (2 * count <= 5)
+    engine = Engine.load(written(tmp_path / "tiny.pocket", neighbors))
+    assert engine.neighbors is not None
+    np.testing.assert_array_equal(engine.neighbors.rows, neighbors.rows)
+    np.testing.assert_allclose(
+        engine.score_all(engine.encode(np.array([[3, 1, 7]])))[0],
+        dense[:, [3, 1, 7]].sum(1),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    assert "neighbor_rows" in random_neighbors(8, 20)[0].parts()  # not in the order of their rows
+
+
+def test_bits_that_are_too_few(tmp_path: Path) -> None:
+    neighbors, _ = random_neighbors(8, 20, shuffled=False)
+    bits = neighbors.parts()["neighbor_bits"].copy()
+    bits[5] = 0
+    with pytest.raises(BundleError, match="items with other than 20 neighbours in part 'neighbor_bits'"):
+        Engine.load(written(tmp_path / "tiny.pocket", neighbors, neighbor_bits=bits))
 
 
 def test_rows_of_large_catalogues_are_wider() -> None:
