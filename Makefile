@@ -115,6 +115,11 @@ adaptation: $(VENV)/.compress.stamp
 	$(BIN)/python -m pocketrec.benchmarks.learners $(LEARNED)/ml-100k-seed0.pocket --json $(REPLAYED)/learners.json
 	$(BIN)/python -m pocketrec.benchmarks.transfer $(LEARNED)/ml-100k-seed0.pocket $(LEARNED)/ml-100k-seed1.pocket \
 	    --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 --json $(REPLAYED)/transfer.json
+	$(BIN)/python -m pocketrec.benchmarks.told_feedback $(LEARNED)/ml-100k-seed0.pocket --data $(SHARED)/data/ml-100k/ml-100k.inter \
+	    --quantile 0.7 --max-users 150 --max-events 40 --json $(REPLAYED)/ml-100k-told-feedback.json
+	$(BIN)/python -m pocketrec.benchmarks.list_options $(LEARNED)/ml-100k-seed0.pocket --data $(SHARED)/data/ml-100k/ml-100k.inter \
+	    --items $(SHARED)/data/ml-100k/ml-100k.item --quantile 0.7 --max-users 120 --max-events 10 \
+	    --json $(REPLAYED)/ml-100k-list-options.json
 	$(BIN)/python -m pocketrec.benchmarks.counterfactual $(SHARED)/data/open-bandit-men --json $(REPLAYED)/counterfactual.json
 
 format: $(VENV)/.dev.stamp
