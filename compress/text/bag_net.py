@@ -4,7 +4,8 @@ It begins as what a linear map can make of the encoder's own word vectors: with 
 
     e_t = w_t R + r,     R, r = argmin sum over items |mean of w over the title R + r - item vector|^2 + ridge |R|^2
 
-so a token that no title has, and that a later title brings, has a sensible vector, too. Pairs begin at zero.
+so a token that no title has, and that a later title brings, has a sensible vector, too. Pairs begin at zero, with a weight
+so low that they hardly count until they have learned something.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from .tower_distill import Lesson, padded
 
 RIDGE = 0.05
 """Share of the mean diagonal that is added to the normal equations: 384 word-vector dimensions from thousands of titles."""
+
+PAIR_WEIGHT = -2.0
+"""a of a pair at first: a seventh of a token's share."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,8 @@ class BagNet(nn.Module):
         self.pairs = config.pairs
         self.table = nn.Parameter(torch.cat([vectors, vectors.new_zeros(config.pairs, width)]))
         self.weights = nn.Parameter(torch.zeros(len(self.table)))
+        with torch.no_grad():
+            self.weights[self.n_tokens :] = PAIR_WEIGHT
         self.inner = nn.Linear(width, config.inner) if config.inner else None
         self.outer = nn.Linear(config.inner, width) if config.inner else None
         if self.outer is not None:

@@ -8,8 +8,10 @@ title keeps chooses, where several forms are tried, and is reported. The bundle'
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +22,16 @@ from ...benchmarks.evaluate import count_ranks, equal_length_batches
 from ...benchmarks.progress import Track, untracked
 from ...benchmarks.protocols import Split
 from ...benchmarks.ranking_metrics import paired_bootstrap, per_user
+from ...runtime.bundle import Bundle
 from ...runtime.engine import Engine
 from ...runtime.errors import InputError
 from ...runtime.text_tokens import Tokens
+from ...runtime.text_tower import UNKNOWN, read_text_tower
 from .bag_net import BagConfig, BagNet, bag_tokens, fresh_bag
 from .calibration import calibrate
 from .hf_encoder import HfEncoder
 from .small_transformer import SmallTransformer, SmallTransformerConfig
+from .text_bundle import write_with_text
 from .tokenizer_pruning import prune_tokenizer
 from .tower_distill import DistillTowerConfig, Lesson, distill_tower_, padded
 
@@ -89,53 +94,100 @@ def fit_tower(
     if len(titled) < LEAST_TITLES:
         raise InputError(f"text tower: titles of {len(titled)} items, expected at least {LEAST_TITLES}")
     random = np.random.default_rng(seed)
-    n_probes = max(1, round(len(titled) * config.probe_share))
-    probes = np.sort(random.choice(titled, n_probes, replace=False))
+    probes = np.sort(random.choice(titled, max(1, round(len(titled) * config.probe_share)), replace=False))
     taught = np.setdiff1d(titled, probes)
     table = engine.table.lookup(np.arange(engine.n_items))
     users, chosen = _moments(engine, training, taught, random)
-    texts = [str(titles[row]) for row in titled.tolist()]
+    taught_titles = [str(titles[row]) for row in taught.tolist()]
     whole = Tokens(encoder.tokenizer, max_tokens=encoder.max_tokens, where=encoder.name, special=False)
-    in_lessons = np.isin(titled, taught)
-    used = {i for ids, known in zip(whole.encode(texts), in_lessons, strict=True) if known for i in ids}
+    used = {token for ids in whole.encode(taught_titles) for token in ids}
     tokenizer, kept = prune_tokenizer(encoder.tokenizer, used)
-    tokens = Tokens(tokenizer, max_tokens=encoder.max_tokens, where=encoder.name, special=False)
-    encoded = tokens.encode(texts)
+    school = _School(
+        tokenizer=tokenizer,
+        words=encoder.word_vectors[np.minimum(kept, len(encoder.word_vectors) - 1)],
+        taught_titles=taught_titles,
+        probe_titles=[str(titles[row]) for row in probes.tolist()],
+        taught_rows=torch.from_numpy(table[taught]),
+        users=users,
+        chosen=chosen,
+    )
     asked = _ask(engine, validation, random)
     found: list[FittedTower] = []
     for form in config.forms:
         began = time.perf_counter()
-        net: BagNet | SmallTransformer
-        if form == "bag":
-            rows = bag_tokens(encoded, len(kept), config.bag.pairs)
-        else:
-            rows = padded([np.array(ids or [0], np.int64) for ids in encoded])
-        lesson = Lesson(rows[torch.from_numpy(in_lessons)], torch.from_numpy(table[taught]), users, chosen)
-        words = encoder.word_vectors[np.minimum(kept, len(encoder.word_vectors) - 1)]
-        if form == "bag":
-            net = fresh_bag(words, lesson, config.bag, seed=seed)
-        else:
-            net = SmallTransformer(
-                words, engine.width, config.transformer, max_tokens=encoder.max_tokens, seed=seed
-            )  # fmt: skip
-        losses = distill_tower_(net, lesson, config.distill, seed=seed, track=track)
+        net, losses = _taught_net(form, school, encoder, config, seed, track)
         with torch.no_grad():
-            vectors = net(rows[torch.from_numpy(~in_lessons)]).numpy()
+            vectors = net(_tokens(form, school, school.probe_titles, encoder, config)).numpy()
         fair = calibrate(asked.vectors, asked.targets, asked.histories, table, probes, vectors)
         net.move_(fair.scale, fair.shift)
         if isinstance(net, BagNet):
             described, parts = net.stored(tokenizer, bits=config.bag.bits, max_tokens=encoder.max_tokens)
         else:
             described, parts = net.stored(tokenizer, max_tokens=encoder.max_tokens)
+        shipped = _as_shipped(engine, described, parts, school.probe_titles)
         detail = {
-            "form": form, "losses": [round(x, 4) for x in losses], "bytes": sum(map(_size, parts.values())),
-            "probes": _kept(asked, table, probes, vectors, seed), "scale": fair.scale, "seconds": round(time.perf_counter() - began, 1),
+            "form": form, "bytes": sum(map(_size, parts.values())), "scale": fair.scale,
+            "probes": _kept(asked, table, probes, shipped, seed), "losses": [round(x, 4) for x in losses],
+            "seconds": round(time.perf_counter() - began, 1),
         }  # fmt: skip
         found.append(FittedTower(described, parts, detail))
     best = max(found, key=lambda tower: tower.detail["probes"]["title"])
     tried = [tower.detail for tower in found]
-    detail = {"chosen": best.detail["form"], "n_probes": n_probes, "tokens": len(kept), "tried": tried}
+    detail = {"chosen": best.detail["form"], "n_probes": len(probes), "tokens": len(kept), "tried": tried}
     return FittedTower(best.described, best.parts, detail)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _School:
+    """What towers of every form are taught with."""
+
+    tokenizer: bytes
+    words: NDArray[np.float32]
+    """float32 (V, H'): the encoder's word vector of each of its tokens."""
+    taught_titles: list[str]
+    probe_titles: list[str]
+    taught_rows: torch.Tensor
+    """float32 (n, D)."""
+    users: torch.Tensor
+    chosen: torch.Tensor
+
+
+def _tokens(
+    form: Form, school: _School, titles: list[str], encoder: HfEncoder, config: TowerConfig
+) -> torch.Tensor:
+    """What a tower of that form sees of titles: int64 (n, L)."""
+    tokens = Tokens(school.tokenizer, max_tokens=encoder.max_tokens, where=encoder.name, special=False)
+    encoded = tokens.encode(titles)
+    if form == "bag":
+        return bag_tokens(encoded, len(school.words), config.bag.pairs)
+    return padded([np.array(ids or [UNKNOWN], np.int64) for ids in encoded])
+
+
+def _taught_net(
+    form: Form, school: _School, encoder: HfEncoder, config: TowerConfig, seed: int, track: Track
+) -> tuple[BagNet | SmallTransformer, list[float]]:
+    tokens = _tokens(form, school, school.taught_titles, encoder, config)
+    lesson = Lesson(tokens, school.taught_rows, school.users, school.chosen)
+    if form == "bag":
+        net = fresh_bag(school.words, lesson, config.bag, seed=seed)
+    else:
+        width = school.taught_rows.shape[1]
+        net = SmallTransformer(
+            school.words, width, config.transformer, max_tokens=encoder.max_tokens, seed=seed
+        )
+    return net, distill_tower_(net, lesson, config.distill, seed=seed, track=track)
+
+
+def _as_shipped(
+    engine: Engine, described: dict[str, Any], parts: dict[str, Any], titles: list[str]
+) -> NDArray[np.float32]:
+    """Vectors of titles as the device will make them, rounding included: float32 (n, D)."""
+    with tempfile.TemporaryDirectory(prefix="pocketrec-tower.", dir=engine.bundle.path.parent) as folder:
+        path = Path(folder) / "tower.pocket"
+        write_with_text(engine.bundle.path, path, described, parts)
+        tower = read_text_tower(Bundle.open(path))
+        assert tower is not None  # it was just written
+        return tower.embed(titles)
 
 
 def _moments(
