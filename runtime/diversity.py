@@ -68,7 +68,7 @@ class LogVolume:
     >>> term = LogVolume(np.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]))
     >>> term.place(0)
     >>> term.values().round(1)
-    array([-1., -1., 0.])
+    array([-1., -1.,  0.])
     """
 
     def __init__(self, units: Floats) -> None:

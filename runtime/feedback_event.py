@@ -83,7 +83,7 @@ class Habits:
 
     >>> habits = Habits(dwells=[10, 20, 30, 40, 50])
     >>> habits.lesson(Event(1, "dwell", 70.0)), habits.lesson(Event(1, "dwell", 5.0))
-    (Lesson(chosen=True, weight=1.0), None)
+    (Lesson(chosen=True, weight=1.0, joins=True), None)
     """
 
     def __init__(self, dwells: Sequence[float] = (), ratings: Sequence[float] = ()) -> None:

@@ -120,7 +120,7 @@ def bag_rows(ids: list[int], n_tokens: int, pairs: int) -> NDArray[np.int64]:
     """Rows of the token table for the tokens of one text: int64 (n,), at least one.
 
     >>> bag_rows([3, 1], n_tokens=10, pairs=8).tolist()
-    [3, 1, 16]
+    [3, 1, 12]
     """
     tokens = np.array(ids or [UNKNOWN], np.int64)
     if not pairs or len(tokens) < 2:
