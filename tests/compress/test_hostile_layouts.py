@@ -34,7 +34,7 @@ from .hostile_checkpoints import (
 from .layout_checkpoints import N_ITEMS, RECORDED, Recorded
 from .pointwise_checkpoints import POINTWISE
 
-ITEM_ITEM = ("recbole-ease", "recbole-itemknn")
+ITEM_ITEM = ("pocketrec-item-item", "recbole-ease", "recbole-itemknn")
 """Item-item weights have no item table to turn; their own tests have what may be wrong with them."""
 SECONDS = 2.0
 """A file of a few kilobytes is read or refused in milliseconds; a claim that is believed would take minutes."""
