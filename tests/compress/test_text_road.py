@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,6 +16,9 @@ import pytest
 from pocketrec.compress.text.hf_encoder import load_hf_encoder
 from pocketrec.runtime import Bundle, InputError, Reranker
 from pocketrec.runtime.text_tower import BagTower, TransformerTower, read_text_tower
+
+if TYPE_CHECKING:
+    from ..tiny_road import TinyRoad
 
 needs_text = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("transformers", "optimum", "tokenizers")),
@@ -145,6 +148,42 @@ def test_cold_items_are_measured_and_beat_chance(made: Path, shop: Path, tmp_pat
         assert system["candidates"]["cold"]["metrics"]["mrr@10"]["value"] > 1.2 * chance
     parts = Bundle.open(made / "small.pocket").manifest["parts"]
     assert found["systems"]["bundle"]["tower_bytes"] < sum(part["size"] for part in parts)
+
+
+@needs_text
+def test_a_checkpoint_keeps_its_rows_and_gets_a_tower_for_what_it_does_not_know(
+    bert: Path, tiny_road: TinyRoad, small_recipe: Path, tmp_path: Path, cli_here: Callable[..., Any]
+) -> None:
+    titles = [f"{COLORS[n % len(COLORS)]} {KINDS[n * len(KINDS) // 50]}" for n in range(50)]
+    rows = "".join(f"{n + 1}\t{title}\n" for n, title in enumerate(titles) if n != 7)  # one has no title
+    (tmp_path / "items.tsv").write_text(f"item_id\ttitle\n{rows}", "utf-8")
+    common = ("--data", tiny_road.data, "--recipe", small_recipe, "--threads", "1", "--json")
+    plain, texted, teacher = (tmp_path / f"{name}.pocket" for name in ("plain", "texted", "teacher"))
+    assert cli_here("compress", tiny_road.checkpoint, "-o", plain, *common).exit_code == 0
+    result = cli_here(
+        "compress", tiny_road.checkpoint, "-o", texted, "--items", tmp_path / "items.tsv", "--text", f"hf:{bert}",
+        "--teacher-out", teacher, "--text-steps", "60", *common,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    ranker, without = Reranker.load(texted), Reranker.load(plain)
+    everything = np.arange(50)
+    np.testing.assert_array_equal(
+        ranker.engine.table.lookup(everything), without.engine.table.lookup(everything)
+    )
+    ranker.add_titles({"new": titles[7]})
+    user = ranker.user()
+    user.observe(5, 6, 7)
+    assert user.rerank([1, "new", 8], k=3)[0].item_id in (8, "new")  # the next on the circle, or its title
+    reference = Reranker.load(teacher)
+    assert isinstance(read_text_tower(reference.engine.bundle), TransformerTower)
+    rows_of = reference.engine.table.lookup(everything)
+    error = np.abs(reference.embed(titles) - rows_of).mean()
+    assert error < 0.9 * np.abs(rows_of - rows_of.mean(0)).mean()  # better than the mean of all items
+    refused = cli_here(
+        "compress", tiny_road.checkpoint, "-o", tmp_path / "x.pocket", "--items", tmp_path / "items.tsv", "--text",
+        f"hf:{bert}", "--hide-items", "10%", *common,
+    )  # fmt: skip
+    _refused(refused, "a checkpoint has learned all of its items")
 
 
 def _refused(result: Any, *words: str) -> None:
