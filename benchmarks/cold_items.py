@@ -149,7 +149,7 @@ def rank_cold(scorer: Scorer, questions: ColdQuestions) -> dict[str, Ranking]:
     n_warm = questions.n_warm
     return {
         "all": evaluate_ranks(scorer, questions.split, n_top=0),
-        "cold": evaluate_ranks(ColdOnly(scorer, n_warm), _with_cold_history(questions), n_top=0),
+        "cold": evaluate_ranks(ColdOnly(scorer, n_warm), questions.split, n_top=0),
     }
 
 
@@ -256,11 +256,6 @@ def _chance(candidates: NDArray[np.int64]) -> dict[str, Any]:
         for metric, gain in gains.items():
             found[f"{metric}@{k}"] = {"value": float((gain.sum() / np.maximum(candidates, k)).mean())}
     return {"metrics": found}
-
-
-def _with_cold_history(questions: ColdQuestions) -> Split:
-    """The same questions; a warm item of the history is no candidate anyway, and masking it would only count."""
-    return questions.split
 
 
 def _rows(engine: Engine, ids: list[int] | list[str]) -> NDArray[np.int64]:
