@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from pocketrec.compress.recipe import RECIPES, Recipe
 from pocketrec.runtime import Reranker
 from pocketrec.runtime.engine import Engine
 from pocketrec.runtime.errors import GateError, InputError
+from pocketrec.runtime.item_ids import ItemIds
 from pocketrec.runtime.item_table import FloatRows
 from pocketrec.runtime.neighbors import Neighbors
 
@@ -186,6 +188,10 @@ def test_broken_files_are_one_clear_line(kind: str, neighbors: Neighbors, load: 
     telepathy = recbole_file(kind, other, model="Telepathy")
     assert "its settings say model 'Telepathy'" in refusal(telepathy)
     assert "heads asked for" in refusal(good, n_heads=2)
+    others: Any = SimpleNamespace(item_ids=list(range(49)))
+    with pytest.raises(InputError, match="the data have 49 distinct items, the RecBole checkpoint 50"):
+        load(good, interactions=others)
+    assert "50 items, but 49 item ids" in refusal(good, item_ids=ItemIds.from_sequence(range(49)))
     for cut in (len(good) // 2, len(good) - 30, 40):
         refusal(good[:cut])
     calls = recbole_file(kind, other | {name: Runs(command_leaving(trace))})
