@@ -91,7 +91,9 @@ def test_the_newest_ids_are_kept() -> None:
 def test_a_file_is_small_whatever_the_ids(length: int) -> None:
     ids = [f"{n:04}".ljust(length, "é") for n in range(1000)]
     vectors = {name: np.ones(64, np.float32) for name in "abc"}
-    raw = to_bytes(UserState(history=ids, dismissed=ids, learned=vectors, extra={"shown": ids[-99:], "seen": ids[-99:]}))
+    raw = to_bytes(
+        UserState(history=ids, dismissed=ids, learned=vectors, extra={"shown": ids[-99:], "seen": ids[-99:]})
+    )
     assert len(raw) <= 40 << 10
     history = from_bytes(raw).history
     assert list(history) == ids[len(ids) - len(history) :]
