@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,6 +64,15 @@ class TestDefaults:
         assert second.id == first.id + 1
         user.save(tmp_path / "state.bin")
         assert ranker.user(tmp_path / "state.bin").rerank([]).id == second.id + 1
+
+    def test_a_ranking_is_copied_and_pickled_whole(self, user: User) -> None:
+        options = RankOptions(explore=Explore(policy="epsilon", strength=0.1), explain=True, unknown="prior")
+        ranking = user.rerank([*ITEMS, "new"], 51, options=options)
+        for again in (copy.copy(ranking), copy.deepcopy(ranking), pickle.loads(pickle.dumps(ranking))):  # noqa: S301
+            assert again == ranking
+            assert (again.id, again.unknown) == (ranking.id, {"new"})
+            assert (again.propensities, again.reasons) == (ranking.propensities, ranking.reasons)
+        assert json.loads(json.dumps(ranking))[0] == [ranking[0].item_id, ranking[0].score]
 
 
 class TestRules:
