@@ -202,6 +202,7 @@ def row_results(row: Row, bundle: Path, teacher: Path, data: Path) -> dict[str, 
             if system in metrics
         },
         "kept": {name: metrics["kept"]["metrics"][name]["ratio"] for name in names},
+        "own_users": _own_users(metrics),
         "overlap": metrics["kept"].get("overlap", {}),
         "rerank": times(bundle, teacher, data),
         "machine": describe_machine(),
@@ -229,6 +230,17 @@ def reproduced(row: Row, metrics: dict[str, Any], teacher: Path, data: Path) -> 
     scores = scorer if row.sees_validation else _WithoutTheLast(scorer)
     ranking = evaluate_ranks(scores, split, keep_repeats=not row.masks_history, n_top=0)
     return float(per_user(ranking.ranks, row.metric).mean())
+
+
+def _own_users(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """What is kept of the checkpoint's own user vectors; None where it has none."""
+    if "own_users" not in metrics:
+        return None
+    own, name = metrics["own_users"], "ndcg@10"
+    return {
+        name: own["metrics"][name],
+        **{share: own[share]["metrics"][name]["ratio"] for share in ("folded_kept", "kept")},
+    }
 
 
 class _WithoutTheLast:
