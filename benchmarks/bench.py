@@ -25,6 +25,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.engine import Engine
 from ..runtime.errors import InputError
 from .accuracy import compare_rankings, describe_ranking
+from .bench_labels import run_label_bench
 from .beyond_accuracy import describe_lists, set_metrics
 from .evaluate import EngineScorer, Ranking, evaluate_ranks
 from .interactions import Interactions, map_items, read_interactions
@@ -88,6 +89,8 @@ def run_bench(config: BenchConfig, track: Track = untracked) -> dict[str, Any]:
         raise InputError(problem)
     systems = open_systems(config)
     reference = reference_of(systems)
+    if any(system.bundle.manifest.get("family") == "pointwise" for system in systems):
+        return run_label_bench(config, systems, reference, describe_system, track)
     data = read_interactions(config.data)
     threads = min(available_cores(), max(config.threads))
 
@@ -214,7 +217,7 @@ def describe_system(system: System) -> dict[str, Any]:
     parts.append({"name": "manifest", "bytes": size - sum(part["bytes"] for part in parts)})
     steps = [step for step in _listed(manifest.get("steps")) if _is_step(step)]
     before = steps[0]["before"]["bytes"] if steps else None
-    of_model = ("model", "items", "item_table", "encoder", "recipe", "provenance")
+    of_model = ("model", "items", "item_table", "encoder", "network", "recipe", "provenance")
     return {
         "name": system.name,
         "role": system.role,
@@ -236,7 +239,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _is_step(step: Any) -> bool:
-    """Whether a manifest's step has a name and, before and after it, bytes and perhaps an NDCG@10."""
+    """Whether a manifest's step has a name and, before and after it, bytes and perhaps an NDCG@10 or AUC."""
     if not isinstance(step, dict) or not isinstance(step.get("name"), str):
         return False
     sides = [step.get("before"), step.get("after")]
@@ -244,6 +247,7 @@ def _is_step(step: Any) -> bool:
         isinstance(side, dict)
         and isinstance(side.get("bytes"), int | float)
         and isinstance(side.get("ndcg10"), int | float | None)
+        and isinstance(side.get("auc"), int | float | None)
         for side in sides
     ) and isinstance(step.get("seconds"), int | float | None)
 

@@ -48,7 +48,7 @@ def _sorted_auc(labels: Array, scores: Array, weights: Array) -> float:
 
 def row_log_loss(labels: Array, logits: Array) -> NDArray[np.float64]:
     """Log loss of each row from its logit: float64 (n,)."""
-    p = np.clip(1 / (1 + np.exp(-np.asarray(logits, np.float64))), EPSILON, 1 - EPSILON)
+    p = np.clip(1 / (1 + np.exp(-np.clip(np.asarray(logits, np.float64), -50, 50))), EPSILON, 1 - EPSILON)
     return -(labels * np.log(p) + (1 - labels) * np.log1p(-p))
 
 

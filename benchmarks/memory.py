@@ -27,7 +27,20 @@ _CHILD = r"""
 import json, sys
 import numpy, onnxruntime
 task, path, threads, device = sys.argv[1:]
-if task != "baseline":
+def pointwise():
+    from pocketrec.runtime.bundle import Bundle
+    return Bundle.open(path, verify=False).manifest.get("family") == "pointwise"
+if task != "baseline" and pointwise():
+    from pocketrec.runtime.pointwise import PointwiseRanker
+    ranker = PointwiseRanker.load(path, threads=int(threads), device=device)
+    engine = ranker.engine
+    count = 100 if task == "rerank" else 1 if engine.item is None else engine.schema.field(engine.item).size - 1
+    if engine.item is None:
+        ranker.rerank([{}] * count, k=10)
+    else:
+        ids = engine.vocabularies[engine.item]
+        ranker.rerank(ids.ids(range(min(count, len(ids)))), k=10)
+elif task != "baseline":
     from pocketrec.runtime.reranker import Reranker
     ranker = Reranker.load(path, threads=int(threads), device=device)
     user, n_items = ranker.user(), ranker.engine.n_items

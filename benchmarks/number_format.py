@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 DASH = "\u2013"
 TIMES = "\u00d7"
 MISSING = DASH
-METRIC_TITLES = {"hr": "HR", "ndcg": "NDCG", "mrr": "MRR"}
+METRIC_TITLES = {"hr": "HR", "ndcg": "NDCG", "mrr": "MRR", "auc": "AUC", "log_loss": "log loss"}
 Number = float | int | None
 
 
@@ -133,9 +133,10 @@ def interval_text(interval: Mapping[str, Number] | None, kind: str) -> str:
 
 
 def metric_title(name: str) -> str:
-    """`NDCG@10` for "ndcg@10"."""
+    """`NDCG@10` for "ndcg@10", `AUC` for "auc"."""
     metric, _, k = name.partition("@")
-    return f"{METRIC_TITLES.get(metric, metric)}@{k}"
+    title = METRIC_TITLES.get(metric, metric)
+    return f"{title}@{k}" if k else title
 
 
 def operation_title(operation: str, size: int | None) -> str:

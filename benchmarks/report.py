@@ -26,6 +26,7 @@ from .plots import Curve, Point, cumulative_latency, ms_tick, size_against_accur
 Json = Mapping[str, Any]
 
 HEADLINE_METRIC = "ndcg@10"
+"""Unless the results' settings name another one, as those of pointwise models do."""
 HEADLINE_CANDIDATES = 100
 N_COLOURS = 6
 """Colours for bundles in the page's style; the teacher has one of its own."""
@@ -37,6 +38,8 @@ def render_report(results: Json) -> str:
     rerank = _rerank_rows(results)
     return _template().render(
         results=results,
+        headline_name=headline_metric(results),
+        step_name="auc" if headline_metric(results) == "auc" else "ndcg10",
         systems=results["systems"],
         shown=_shown(results),
         colours=colours,
@@ -54,6 +57,11 @@ def render_report(results: Json) -> str:
     )
 
 
+def headline_metric(results: Json) -> str:
+    """What the page is about: NDCG@10 of rankings, AUC of labelled rows."""
+    return results["settings"].get("headline_metric", HEADLINE_METRIC)
+
+
 def write_report(results: Json, path: Path) -> None:
     """`render_report` into a file."""
     path.write_text(render_report(results), encoding="utf-8")
@@ -65,10 +73,10 @@ def headline(results: Json) -> dict[str, Any]:
     Where nothing was measured beside it, what compression recorded in the manifest stands in, and
     `recorded` says so.
     """
-    system = _shown(results)
+    system, metric = _shown(results), headline_metric(results)
     comparison = results["comparisons"].get(system["name"])
     kept = (
-        comparison["accuracy"]["metrics"][HEADLINE_METRIC]["ratio"] if comparison else recorded_ratio(system)
+        comparison["accuracy"]["metrics"][metric]["ratio"] if comparison else recorded_ratio(system, metric)
     )
     rows = {row["system"]: row for row in _rerank_rows(results)}
     size = {
@@ -84,17 +92,17 @@ def headline(results: Json) -> dict[str, Any]:
         "size": size,
         "kept": kept,
         "recorded": comparison is None and kept is not None,
-        "metric": system["accuracy"]["metrics"][HEADLINE_METRIC],
+        "metric": system["accuracy"]["metrics"][metric],
         "rerank": rows.get(system["name"]),
         "rerank_reference": rows.get(results["reference"]),
         "memory": system["memory"]["rerank"],
     }
 
 
-def recorded_ratio(system: Json) -> Json | None:
-    """The share of the teacher's NDCG@10 that compression measured and recorded, where it did."""
+def recorded_ratio(system: Json, metric: str = HEADLINE_METRIC) -> Json | None:
+    """The share of the teacher's metric that compression measured and recorded, where it did."""
     found: Any = system["recorded"]
-    for key in ("kept", "metrics", HEADLINE_METRIC, "ratio"):
+    for key in ("kept", "metrics", metric, "ratio"):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) and {"value", "low", "high"} <= set(found) else None
 
@@ -122,13 +130,13 @@ def _rerank_rows(results: Json) -> list[Json]:
 def _scatter(results: Json, colours: Mapping[str, str]) -> Markup:
     points = []
     for system in results["systems"]:
-        metric = system["accuracy"]["metrics"][HEADLINE_METRIC]
+        metric = system["accuracy"]["metrics"][headline_metric(results)]
         name = system["name"]
         points.append(
             Point(name, colours[name], system["size_bytes"], metric["value"], metric["low"], metric["high"])
         )
-    popularity = results["popularity"]["metrics"][HEADLINE_METRIC]["value"]
-    return size_against_accuracy(points, popularity, metric_title(HEADLINE_METRIC))
+    popularity = results["popularity"]["metrics"][headline_metric(results)]["value"]
+    return size_against_accuracy(points, popularity, metric_title(headline_metric(results)))
 
 
 def _curves(rows: Sequence[Json], colours: Mapping[str, str]) -> Markup | None:
@@ -192,7 +200,7 @@ def _waterfall(system: Json) -> list[dict[str, Any]]:
     if not steps:
         return []
     widest = max(step[side]["bytes"] for step in steps for side in ("before", "after"))
-    values = [step[side].get("ndcg10") for step in steps for side in ("before", "after")]
+    values = [_figure(step[side]) for step in steps for side in ("before", "after")]
     known = [value for value in values if value is not None] or [0.0]
     margin = 0.15 * (max(known) - min(known)) or 0.01
     low, high = min(known) - margin, max(known) + margin
@@ -207,11 +215,16 @@ def _waterfall(system: Json) -> list[dict[str, Any]]:
             "solid": round(100 * min(step["before"]["bytes"], step["after"]["bytes"]) / widest, 2),
             "changed": round(100 * abs(step["before"]["bytes"] - step["after"]["bytes"]) / widest, 2),
             "grew": step["after"]["bytes"] > step["before"]["bytes"],
-            "before_at": place(step["before"].get("ndcg10")),
-            "after_at": place(step["after"].get("ndcg10")),
+            "before_at": place(_figure(step["before"])),
+            "after_at": place(_figure(step["after"])),
         }
         for step in steps
     ]
+
+
+def _figure(side: Json) -> float | None:
+    """What validation chose by: NDCG@10, or a pointwise model's AUC."""
+    return side.get("ndcg10", side.get("auc"))
 
 
 @cache

@@ -31,10 +31,13 @@ Row = tuple[str, ...]
 def results_lines(results: Json) -> Iterator[str]:
     """The lines that `pocketrec bench` prints."""
     data, settings, machine = results["data"], results["settings"], results["machine"]
-    yield (
-        f"{data['source']}: {count_text(data['users_evaluated'])} users, full ranking, {settings['protocol']}, "
-        + ("repeats kept" if settings["keep_repeats"] else "history masked")
-    )
+    if settings["protocol"] == "labelled":
+        yield f"{data['source']}: {count_text(data['users_evaluated'])} labelled test rows, {settings['split']['kind']} split"
+    else:
+        yield (
+            f"{data['source']}: {count_text(data['users_evaluated'])} users, full ranking, {settings['protocol']}, "
+            + ("repeats kept" if settings["keep_repeats"] else "history masked")
+        )
     if data["repeated_targets"]:
         yield (
             f"{count_text(data['repeated_targets'])} targets lie in their user's history and count as misses; "
@@ -95,10 +98,17 @@ def _accuracy(results: Json) -> list[Row]:
 
 
 def _kept(results: Json) -> list[Row]:
-    rows: list[Row] = [("", "size", "NDCG@10", "", "HR@10", "", "MRR@10", "", "same top 10")]
+    names = [
+        name
+        for name in ("ndcg@10", "hr@10", "mrr@10", "auc", "log_loss")
+        if name in results["popularity"]["metrics"]
+    ]
+    rows: list[Row] = [
+        ("", "size", *(cell for name in names for cell in (metric_title(name), "")), "same top 10")
+    ]
     for name, comparison in results["comparisons"].items():
         cells = [name, f"{ratio_text(comparison['size_ratio'])} smaller"]
-        for metric in ("ndcg@10", "hr@10", "mrr@10"):
+        for metric in names:
             ratio = comparison["accuracy"]["metrics"][metric]["ratio"]
             cells += [percent_text(ratio["value"]), interval_text(ratio, "percent")]
         rows.append((*cells, percent_text(comparison["accuracy"]["overlap"].get("overlap@10"))))

@@ -25,7 +25,7 @@ from .errors import BundleError, InputError
 from .features import FeatureSchema, Field
 from .field_tables import read_tables
 from .item_features import read_item_features
-from .item_table import ItemTable
+from .item_table import FloatRows, ItemTable
 from .vocabularies import read_vocabularies, token_rows
 
 Rows = Mapping[str, NDArray[Any]]
@@ -33,6 +33,9 @@ Rows = Mapping[str, NDArray[Any]]
 n is the number of rows, or 1 where the feature is the same in all of them."""
 MAX_BATCH = 4096
 """Rows that the network reads at once: bounds the memory of scoring a whole catalogue."""
+RESTORED_BYTES = 2 << 20
+"""A group of tables that takes no more than this in float32 is restored once, when it is loaded: looking up a few hundred
+rows of it then costs what it costs in float, and the memory is little beside onnxruntime's own."""
 
 
 class PointwiseEngine:
@@ -66,7 +69,8 @@ class PointwiseEngine:
         self.user: str | None = self._named(described, "user")
         """The field that holds the user's id."""
         self.vocabularies = read_vocabularies(bundle, self.schema)
-        self.layout, self.tables = read_tables(bundle, self.schema)
+        self.layout, tables = read_tables(bundle, self.schema)
+        self.tables = tuple(map(_restored, tables))
         self.item_features = read_item_features(bundle, self.schema, self.item)
         self.history = self._history()
         self._session = self._make_session(threads, device)
@@ -201,6 +205,12 @@ class PointwiseEngine:
 _UNKNOWN = np.zeros(1, np.int64)
 _NO_LIST = np.zeros((1, 1), np.int64)
 _NOTHING = np.zeros(1, np.float32)
+
+
+def _restored(table: ItemTable) -> ItemTable:
+    if isinstance(table, FloatRows) or table.n_items * table.width * 4 > RESTORED_BYTES:
+        return table
+    return FloatRows(table.lookup(np.arange(table.n_items)))
 
 
 def _part(values: NDArray[Any], start: int, n_rows: int) -> NDArray[Any]:

@@ -1,0 +1,239 @@
+"""The whole measurement of pointwise bundles on labelled rows: as `bench`, in the same schema.
+
+    read the rows, cut as they were for training -> score the test rows with every system -> compare each with the
+    reference on the same rows -> time re-ranking of candidate lists in turns -> memory of each in its own processes
+
+Beside the systems stands what `popularity` is to rankings: the share of positive training rows of each item (of all rows
+where the model names no item field), smoothed by ten rows of the overall share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.errors import InputError
+from ..runtime.pointwise import PointwiseRanker
+from ..runtime.pointwise_engine import PointwiseEngine
+from .label_metrics import compare_logits, label_metrics
+from .labelled_rows import LabelledRows, LabelledSplits, read_labelled
+from .latency import Call, Timing, compare, summarize, time_interleaved
+from .machine import available_cores, describe_machine
+from .memory import baseline_memory, measure_memory
+from .operations import LOAD_ROUNDS
+from .progress import Track
+
+if TYPE_CHECKING:
+    from .bench import BenchConfig, System
+
+CANDIDATES = (50, 100, 500)
+HEADLINE = "auc"
+PRIOR_ROWS = 10.0
+
+
+def run_label_bench(
+    config: BenchConfig,
+    systems: Sequence[System],
+    reference: str | None,
+    describe: Callable[[System], dict[str, Any]],
+    track: Track,
+) -> dict[str, Any]:
+    """Measure; see docs/results-schema.md for what is returned.
+
+    Raises:
+        InputError: not all bundles are pointwise, or the data do not belong to one of them.
+    """
+    began = time.perf_counter()
+    others = [s.name for s in systems if s.bundle.manifest.get("family") != "pointwise"]
+    if others:
+        raise InputError(
+            f"{others[0]}: ranks by a history, the others score rows of features; measure them apart"
+        )
+    threads = min(available_cores(), max(config.threads))
+    found = dict[str, NDArray[np.float32]]()
+    data: LabelledSplits | None = None
+    engine: PointwiseEngine | None = None
+    for system in systems:
+        engine = PointwiseEngine(system.bundle, threads=threads, device=config.device)
+        split = system.bundle.manifest.get("split")
+        seed = split.get("seed") if isinstance(split, dict) else None
+        data = read_labelled(config.data, engine, seed=seed if type(seed) is int else 2020)
+        with track(f"scoring, {system.name}", len(data.test)) as advance:
+            found[system.name] = engine.logits(data.test.columns, len(data.test))
+            advance(len(data.test))
+    assert data is not None  # there is at least one system
+    assert engine is not None
+    labels, kept = data.test.labels, ("auc", "log_loss")
+    latency = _latency(config, systems, reference, engine, data.test, track)
+    with track("memory", len(systems) + 1) as advance:
+        baseline = baseline_memory()
+        advance(1)
+        described = []
+        for system in systems:
+            memory = measure_memory(system.path, baseline, device=config.device)
+            described.append({**describe(system), "memory": memory})
+            advance(1)
+    for entry in described:
+        entry["accuracy"] = _accuracy(labels, found[entry["name"]], config.seed)
+    return {
+        "schema_version": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": config.command,
+        "settings": {
+            "protocol": "labelled", "headline_metric": HEADLINE, "keep_repeats": False, "device": config.device,
+            "threads": list(config.threads), "latency_users": min(config.latency_users, len(data.test)),
+            "timing": asdict(config.timing), "k": 10, "seed": config.seed, "confidence": 0.95,
+            "split": data.described["split"],
+        },
+        "data": {
+            "source": data.described["file"], "sha256": data.described["sha256"],
+            "users": _distinct(engine, data, engine.user), "items": _distinct(engine, data, engine.item),
+            "interactions": sum(data.described["rows"].values()), "rows": data.described["rows"], "cleaned": {},
+            "users_evaluated": len(labels), "users_left_out": 0, "repeated_targets": 0,
+        },
+        "reference": reference,
+        "systems": described,
+        "popularity": _accuracy(labels, base_rates(engine, data), config.seed),
+        "segments": [],
+        "comparisons": {
+            system.name: {
+                "reference": reference,
+                "size_ratio": _size(systems, reference) / system.bundle.size_bytes,
+                "accuracy": {
+                    "metrics": {
+                        name: {
+                            "ratio": one.ratio.to_json(),
+                            "difference": one.difference.to_json(),
+                            "users_needed": None,
+                        }
+                        for name, one in compare_logits(
+                            labels, found[system.name], found[reference], seed=config.seed
+                        ).items()
+                        if name in kept
+                    },
+                    "overlap": {},
+                },
+            }
+            for system in systems
+            if reference is not None and system.name != reference
+        },
+        "latency": latency,
+        "memory_baseline_bytes": baseline,
+        "machine": describe_machine(),
+        "seconds": time.perf_counter() - began,
+    }  # fmt: skip
+
+
+def base_rates(engine: PointwiseEngine, data: LabelledSplits) -> NDArray[np.float32]:
+    """The logit of each test row's item's share of positive training rows: float32 (n,)."""
+    overall = float(data.train.labels.mean())
+    if engine.item is None:
+        rates = np.full(len(data.test), overall)
+    else:
+        size, items = engine.schema.field(engine.item).size, data.train.columns[engine.item]
+        seen = np.bincount(items, minlength=size)
+        positive = np.bincount(items, weights=data.train.labels, minlength=size)
+        rates = ((positive + PRIOR_ROWS * overall) / (seen + PRIOR_ROWS))[data.test.columns[engine.item]]
+    return np.log(rates / (1 - rates)).astype(np.float32)
+
+
+def raw_features(engine: PointwiseEngine, rows: LabelledRows, n: int, sides: Sequence[str]) -> dict[str, Any]:
+    """Row n as an app would tell it, the fields of some sides only; None for an unknown token."""
+    told = dict[str, Any]()
+    for field in engine.schema.fields:
+        if field.side not in sides:
+            continue
+        value = rows.columns[field.name][n]
+        match field.kind:
+            case "float":
+                told[field.name] = float(field.low + value * (field.high - field.low))
+            case "token":
+                told[field.name] = engine.vocabularies[field.name].ids([value - 1])[0] if value else None
+            case _:
+                told[field.name] = engine.vocabularies[field.name].ids(value[value > 0] - 1)
+    return told
+
+
+def _latency(
+    config: BenchConfig,
+    systems: Sequence[System],
+    reference: str | None,
+    engine: PointwiseEngine,
+    rows: LabelledRows,
+    track: Track,
+) -> list[dict[str, Any]]:
+    """Rows as `operations.measure_latency` has them: re-ranking lists of several sizes, and loading."""
+    random = np.random.default_rng(config.seed)
+    drawn = random.permutation(len(rows))[: config.latency_users].tolist()
+    people = [raw_features(engine, rows, n, ("user",)) for n in drawn]
+    moments = [raw_features(engine, rows, n, ("context",)) for n in drawn]
+    catalogue: list[Any]
+    if engine.item is None:  # each candidate is told whole
+        catalogue = [raw_features(engine, rows, n, ("item", "context")) for n in drawn]
+        moments = [{} for _ in moments]
+    else:
+        catalogue = list(
+            engine.vocabularies[engine.item].ids(range(engine.schema.field(engine.item).size - 1))
+        )
+    found = list[dict[str, Any]]()
+
+    def measure(
+        name: str, size: int | None, made: Mapping[str, Any], prepare: Callable[[Any, int], Call], n_threads: int,
+        timing: Timing,
+    ) -> None:  # fmt: skip
+        with track(f"{name} {size or ''}, threads {n_threads}", timing.n_rounds) as advance:
+            samples = time_interleaved(made, prepare, timing, progress=advance)
+        for system, samples_ms in samples.items():
+            speedup = None
+            if reference is not None and system != reference:
+                speedup = compare(samples_ms, samples[reference], seed=config.seed).to_json()
+            of = {"operation": name, "size": size, "threads": n_threads, "system": system}
+            found.append({**of, "device": config.device, **summarize(samples_ms), "speedup": speedup})
+
+    for n_threads in config.threads:
+        rankers = {
+            s.name: PointwiseRanker(PointwiseEngine(s.bundle, threads=n_threads, device=config.device))
+            for s in systems
+        }
+        for size in (size for size in CANDIDATES if size <= len(catalogue)):
+
+            def rerank(ranker: PointwiseRanker, n: int, size: int = size) -> Call:
+                picked = np.random.default_rng([config.seed, n]).choice(len(catalogue), size, replace=False)
+                candidates = [catalogue[place] for place in picked.tolist()]
+                user, context = people[n % len(people)], moments[n % len(people)]
+                return lambda: ranker.rerank(candidates, user=user, context=context, k=10)
+
+            measure("rerank", size, rankers, rerank, n_threads, config.timing)
+    how = replace(config.timing, n_rounds=min(config.timing.n_rounds, LOAD_ROUNDS), n_warmup=1)
+    paths = {system.name: system.path for system in systems}
+
+    def load(path: Path, n: int) -> Call:
+        return lambda: PointwiseRanker.load(path, threads=config.threads[0], device=config.device)
+
+    measure("load", None, paths, load, config.threads[0], how)
+    return found
+
+
+def _accuracy(labels: NDArray[np.float32], logits: NDArray[np.float32], seed: int) -> dict[str, Any]:
+    metrics = {
+        name: interval.to_json() for name, interval in label_metrics(labels, logits, seed=seed).items()
+    }
+    return {"metrics": metrics, "coverage": {}, "sets": {}, "lists": {}, "seconds": None}
+
+
+def _distinct(engine: PointwiseEngine, data: LabelledSplits, name: str | None) -> int | None:
+    if name is None:
+        return None
+    parts = (data.train, data.valid, data.test)
+    return len(np.unique(np.concatenate([part.columns[name] for part in parts])))
+
+
+def _size(systems: Sequence[System], name: str | None) -> int:
+    return next(system.bundle.size_bytes for system in systems if system.name == name)
