@@ -47,7 +47,7 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
         help="towers to try, the best is kept: bag (default), transformer, or bag,transformer",
     )
     text.add_argument(
-        "--text-steps", metavar="N", type=count, help="steps that a text tower learns for (default: 1500)"
+        "--text-steps", metavar="N", type=count, help="steps that a text tower learns for (default: 4000)"
     )
 
 

@@ -34,9 +34,9 @@ PAIR_WEIGHT = -2.0
 class BagConfig:
     """What a bag of tokens is made of."""
 
-    pairs: int = 16_384
+    pairs: int = 32_768
     """Rows for hashed pairs of neighbouring tokens; 0 for none."""
-    inner: int = 128
+    inner: int = 512
     """Inner width of the second term; 0 for none."""
     bits: int = 4
     """Bits a value of the token table, with a scale a row."""

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...benchmarks.evaluate import evaluate_ranks
+from ...benchmarks.hide_items import hidden_items, titled_items
 from ...benchmarks.interactions import Interactions, map_items
 from ...benchmarks.item_texts import ItemTexts
 from ...benchmarks.progress import Track, untracked
@@ -167,22 +168,13 @@ def _items_to_rank(
     note: Callable[[str], object],
 ) -> ItemIds:
     """Items of the data with a title, without the hidden ones, integers in their order."""
-    titled = [
-        i for i, title in zip(interactions.item_ids, texts.of(interactions.item_ids), strict=True) if title
-    ]
-    if not titled:
-        raise InputError(
-            f"{texts.source}: has a title for none of the {interactions.n_items:,} items of {interactions.source} "
-            f"(such as {interactions.item_ids[0]!r}); are these its items?"
-        )
+    titled = titled_items(interactions, texts)
     if len(titled) < interactions.n_items:
         note(f"left out: {interactions.n_items - len(titled):,} items without a title")
-    n_hidden = round(len(titled) * options.hide_items)
-    if n_hidden:
-        hidden = np.random.default_rng(seed).choice(len(titled), n_hidden, replace=False)
-        titled = [titled[n] for n in np.setdiff1d(np.arange(len(titled)), hidden).tolist()]
-        note(f"hidden: {n_hidden:,} of the items, as if they came out tomorrow")
-    return ItemIds.from_sequence(sorted(titled))  # type: ignore[type-var]
+    hidden = hidden_items(titled, options.hide_items, seed)
+    if hidden:
+        note(f"hidden: {len(hidden):,} of the items, as if they came out tomorrow")
+    return ItemIds.from_sequence(sorted(item for item in titled if item not in hidden))  # type: ignore[type-var]
 
 
 def _embed(encoder: HfEncoder, titles: list[str | None], threads: int, track: Track) -> NDArray[np.float32]:

@@ -102,9 +102,16 @@ def test_the_teachers_tower_gives_the_rows_of_its_table(made: Path, shop: Path) 
 
 
 @needs_text
-def test_hidden_items_are_nowhere_in_the_bundle(made: Path) -> None:
+def test_hidden_items_are_nowhere_in_the_bundle(made: Path, shop: Path) -> None:
+    from pocketrec.benchmarks.hide_items import hidden_items
+    from pocketrec.benchmarks.interactions import read_interactions
+
+    everything = read_interactions(shop / "events.txt").item_ids
+    left = set(everything) - hidden_items(everything, 0.125, seed=0)  # as `hide_items` would
+    assert len(left) == N_ITEMS - N_ITEMS // 8
     for name in ("small.pocket", "teacher.pocket"):
-        assert Reranker.load(made / name).engine.n_items == N_ITEMS - N_ITEMS // 8
+        engine = Reranker.load(made / name).engine
+        assert set(engine.item_ids.ids(range(engine.n_items))) == left
 
 
 @needs_text
