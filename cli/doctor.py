@@ -16,6 +16,8 @@ PACKAGES = {
     "base": ("numpy", "onnxruntime"),
     "bench": ("polars", "jinja2", "tqdm", "psutil"),
     "compress": ("torch", "torch-pruning", "onnx", "onnxscript", "safetensors"),
+    "embed": ("tokenizers",),
+    "text": ("optimum-onnx", "transformers"),
 }
 
 
