@@ -65,7 +65,6 @@ POINTWISE_LAYOUTS: tuple[Layout, ...] = (
 
 LAYOUTS: tuple[Layout, ...] = (
     native.LAYOUT,
-    native_item_item.LAYOUT,
     s3rec.LAYOUT,
     icsrec_gru4rec.LAYOUT,
     pmixer_sasrec.LAYOUT,
@@ -79,6 +78,7 @@ LAYOUTS: tuple[Layout, ...] = (
     recbole_lightgcn.LAYOUT,
     recbole_ease.LAYOUT,
     recbole_itemknn.LAYOUT,
+    native_item_item.LAYOUT,
     *POINTWISE_LAYOUTS,
 )
 

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from pocketrec.benchmarks.interactions import read_interactions
-from pocketrec.compress.layouts import LAYOUTS, Teacher, load_teacher, recbole_item_ids
+from pocketrec.compress.checkpoint import read_checkpoint
+from pocketrec.compress.layouts import LAYOUTS, LoadOptions, Teacher, load_teacher, recbole_item_ids
+from pocketrec.compress.layouts.known_layouts import find_layout
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 from pocketrec.runtime.errors import InputError
 from pocketrec.runtime.item_ids import ItemIds
@@ -152,8 +154,12 @@ def test_recbole_state_dict_alone(shared: Path) -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["BPR", "NeuMF", "LightGCN", "EASE", "DeepFM"])
 def test_other_models_are_not_taken_for_sasrec(shared: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"its layout is not known \(keys .*known are .*recbole-sasrec"):
-        load_teacher(shared / "checkpoints" / "recbole" / f"{name}-ml100k.pth")
+    checkpoint = read_checkpoint(shared / "checkpoints" / "recbole" / f"{name}-ml100k.pth")
+    assert find_layout(checkpoint).name == f"recbole-{name.lower()}"
+    with pytest.raises(
+        InputError, match=r"item_embedding.weight|layers are numbered \[\]|settings say model"
+    ):
+        find_layout(checkpoint, "recbole-sasrec").load(checkpoint, LoadOptions())
 
 
 # What a layout reads
