@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..runtime.errors import InputError
+from .models.din import DIN
 from .models.mlp import MLP
 from .models.pointwise_protocol import PointwiseModel
 from .prune_units import Part, UnitGroup, importance, keep_units
@@ -106,23 +107,35 @@ def look_up(model: PointwiseModel, batch: LabelledRows) -> list[Tensor]:
 
 def mlp_groups(model: nn.Module) -> tuple[UnitGroup, ...]:
     """The hidden units of every MLP of a pointwise model, layer by layer."""
-    chains = [("mlp", "hidden_widths", "output"), ("attention", "attention_widths", "weigh")]
-    return tuple(
-        group
-        for name, field, reader in chains
-        if isinstance(getattr(model, name, None), MLP)
-        for group in _chain(model.get_submodule(name), name, field, reader, model.get_submodule(reader))
-    )
+    groups = list[UnitGroup]()
+    if isinstance(getattr(model, "mlp", None), MLP):
+        layers = [
+            [f"mlp.layers.{i}.{kind}" for kind in ("weight", "bias")] for i in range(_n_layers(model, "mlp"))
+        ]
+        groups += _chain(model, "mlp", "hidden_widths", layers, "output")
+    if isinstance(model, DIN):
+        layers = [["of_candidate.weight", "of_candidate.bias", "of_history.weight", "of_product.weight"]]
+        layers += [
+            [f"attention.layers.{i}.{kind}" for kind in ("weight", "bias")]
+            for i in range(_n_layers(model, "attention"))
+        ]
+        groups += _chain(model, "attention", "attention_widths", layers, "weigh")
+    return tuple(groups)
 
 
-def _chain(mlp: nn.Module, name: str, field: str, reader: str, last: nn.Module) -> Iterator[UnitGroup]:
-    layers = cast(list[nn.Linear], list(cast(MLP, mlp).layers))
-    for i, layer in enumerate(layers):
-        units = torch.arange(layer.out_features)[:, None]  # (units, 1)
-        own = [Part(f"{name}.layers.{i}.{kind}", 0, units) for kind in ("weight", "bias")]
-        if i + 1 < len(layers):
-            reads = Part(f"{name}.layers.{i + 1}.weight", 1, units)
-        else:  # what stands before the MLP's output in the last layer's input is not the MLP's
-            start = cast(nn.Linear, last).in_features - layer.out_features
-            reads = Part(f"{reader}.weight", 1, units + start)
-        yield UnitGroup(f"{name}.layers.{i}", f"{field}.{i}", (*own, reads))
+def _n_layers(model: nn.Module, name: str) -> int:
+    return len(cast(MLP, model.get_submodule(name)).layers)
+
+
+def _chain(
+    model: nn.Module, name: str, field: str, layers: Sequence[Sequence[str]], output: str
+) -> Iterator[UnitGroup]:
+    """Units of layers that follow each other; of each layer the parameters whose rows they are, its weight first."""
+    widths = [len(model.get_parameter(parameters[0])) for parameters in layers]
+    readers = [*(parameters[0] for parameters in layers[1:]), f"{output}.weight"]
+    for i, (parameters, width, reader) in enumerate(zip(layers, widths, readers, strict=True)):
+        units = torch.arange(width)[:, None]  # (units, 1)
+        # what stands before an MLP's units in the input of the layer that reads them is not the MLP's
+        start = model.get_parameter(reader).shape[1] - width
+        parts = (*(Part(parameter, 0, units) for parameter in parameters), Part(reader, 1, units + start))
+        yield UnitGroup(f"{name}.{i}", f"{field}.{i}", parts)

@@ -3,7 +3,8 @@
 ours         theirs, E `embedding_layer.*embedding_table`
 item_table   one row an item: its rows of token_E.item.embedding, the means of its rows of token_seq_E.item.j, then its
              values times rows of float_E.item.embedding, end to end
-attention    attention.att_mlp_layers.mlp_layers
+of_*         the first layer of attention.att_mlp_layers.mlp_layers, whose matrix reads [q ; k ; q - k ; q * k]
+attention    its other layers
 weigh        attention.dense
 mlp          dnn_mlp_layers.mlp_layers, batch norms folded in
 output       dnn_predict_layers
@@ -15,7 +16,7 @@ Its DIN makes vectors of users, too, and does not use them. Dice, whose alpha Re
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -82,7 +83,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
         hidden_widths=hidden,
         dropout=recbole.setting(checkpoint, "dropout_prob", float, 0.0),
     )
-    taken = {"item_table": table} | attention | mlp
+    taken = {"item_table": table} | split_first_layer(attention) | mlp
     model = assemble(weights, DIN, config, linear_keys(**MODULES), taken)
     notes.append("users: their own vectors are left out, the model does not use them")
     return finish(
@@ -123,6 +124,21 @@ def item_table(data: RecboleData, weights: Weights) -> Tensor:
         for field, row in zip(of_items["float"], table[1::2], strict=True):
             parts.append(torch.from_numpy(item_values(data, field))[:, None] * row)  # (V, D)
     return torch.cat(parts, 1)
+
+
+def split_first_layer(attention: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters of an MLP over [q ; k ; q - k ; q * k], `attention.layers.i`, as the model has them."""
+    of_q, of_k, of_difference, of_product = attention["attention.layers.0.weight"].chunk(4, 1)
+    split = {
+        "of_candidate.weight": of_q + of_difference,
+        "of_candidate.bias": attention["attention.layers.0.bias"],
+        "of_history.weight": of_k - of_difference,
+        "of_product.weight": of_product.clone(),
+    }
+    for i in range(1, len(attention) // 2):
+        for kind in ("weight", "bias"):
+            split[f"attention.layers.{i - 1}.{kind}"] = attention[f"attention.layers.{i}.{kind}"]
+    return split
 
 
 LAYOUT = Layout(

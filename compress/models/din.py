@@ -1,13 +1,17 @@
 """DIN: how much each item of the history counts depends on the candidate (Zhou et al., arXiv:1706.06978).
 
-    a_t   = W_a MLP_a([q ; k_t ; q - k_t ; q * k_t]) + b_a           q candidate, k_t item t of the history
-    u     = sum_t a_t k_t / sqrt(D)                                  not a softmax: the weights need not add up to 1
+    h_t   = act(W_q q + W_k k_t + W_p (q * k_t) + b)             q candidate, k_t item t of the history
+    a_t   = w_a . MLP_a(h_t) + b_a
+    u     = sum_t a_t k_t / sqrt(D)                              not a softmax: the weights need not add up to 1
     logit = w . MLP([u ; q ; u * q]) + c
+
+Others write the first line as one matrix over [q ; k_t ; q - k_t ; q * k_t]. That is the same function, the part of
+q - k_t being put into W_q and W_k, with a quarter of the weights and half of the work for each item of a history saved.
 
 An item's vector is what training gave to its id and, behind it, to its other features. As the features of an item do
 not change, the layout has put them into one table: candidate and history look up the same rows.
 
-Shape letters: B rows, n history length, D width of an item's vector, H last hidden width.
+Shape letters: B rows, n history length, D width of an item's vector, A width of h, H last hidden width.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ class DINConfig:
     width: int = 32
     """Length of an item's vector, D."""
     attention_widths: tuple[int, ...] = (64, 32)
-    """Of the MLP that weighs the history."""
+    """Of the MLP that weighs the history; the first is that of h, A."""
     hidden_widths: tuple[int, ...] = (64, 32)
     """Of the MLP that scores."""
     attention_activation: str = "sigmoid"
@@ -67,9 +71,12 @@ class DIN(nn.Module):
         self.config = config
         width = config.width
         self.item_table = nn.Parameter(torch.empty(config.schema.fields[0].size, width))
-        attention_widths = (4 * width, *config.attention_widths)
-        self.attention = MLP(attention_widths, activation=config.attention_activation)
-        self.weigh = nn.Linear(attention_widths[-1], 1)
+        first, last = config.attention_widths[0], config.attention_widths[-1]
+        self.of_candidate = nn.Linear(width, first)  # W_q, b
+        self.of_history = nn.Linear(width, first, bias=False)  # W_k
+        self.of_product = nn.Linear(width, first, bias=False)  # W_p
+        self.attention = MLP(config.attention_widths, activation=config.attention_activation)
+        self.weigh = nn.Linear(last, 1)
         widths = (3 * width, *config.hidden_widths)
         self.mlp = MLP(widths, activation=config.activation, dropout=config.dropout)
         self.output = nn.Linear(widths[-1], 1)
@@ -92,9 +99,10 @@ class DIN(nn.Module):
     def logits(self, vectors: Sequence[Tensor], lengths: Tensor, numeric: Tensor) -> Tensor:
         """See `PointwiseModel.logits`: (B,)."""
         candidate, history = vectors  # (B, D), (B, n, D)
-        queries = candidate[:, None].expand_as(history)  # (B, n, D)
-        pairs = torch.cat([queries, history, queries - history, queries * history], 2)  # (B, n, 4 D)
-        weights = self.weigh(self.attention(pairs)) / self.config.width**0.5  # (B, n, 1)
+        products = self.of_product(candidate[:, None] * history)  # (B, n, A)
+        hidden = self.of_candidate(candidate)[:, None] + self.of_history(history) + products  # (B, n, A)
+        attended = self.attention(self.attention.activation(hidden))  # (B, n, last width)
+        weights = self.weigh(attended) / self.config.width**0.5  # (B, n, 1)
         user = (weights * history).sum(1)  # (B, D); what pads is zero and adds nothing
         deep = self.mlp(torch.cat([user, candidate, user * candidate], 1))  # (B, 3 D) -> (B, H)
         return self.output(deep).squeeze(1)  # (B,)

@@ -83,7 +83,7 @@ def test_units_that_do_nothing_are_cut_first(family: str) -> None:
 def test_layers_that_narrow_stay_whole() -> None:
     model = lively("deepfm")
     smaller, detail = prune_pointwise(model, batches(model), PrunePointwiseConfig(keep_hidden=0.5))
-    assert detail == {"mlp.layers.0": [7, 7], "mlp.layers.1": [5, 5]}
+    assert detail == {"mlp.0": [7, 7], "mlp.1": [5, 5]}
     assert smaller.config == model.config
 
 
