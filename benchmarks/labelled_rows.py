@@ -28,6 +28,7 @@ from ..runtime.features import FeatureSchema, Field
 from ..runtime.item_ids import ItemIds
 from ..runtime.vocabularies import token_rows
 from .atomic_files import atomic_files_beside, read_atomic_file
+from .implicit_rows import Questions, implicit_parts
 from .recbole_splits import random_split, user_time_split
 
 PARTS = ("train", "valid", "test")
@@ -80,6 +81,8 @@ class LabelledSplits:
     """`file`, `sha256`, `rows` of each part, and `split`: how they were cut."""
     item_features: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """What the data say of every item, by item-side field and row of the item field; empty where they do not."""
+    questions: Questions | None = None
+    """Of implicit feedback: the test events, to be found in the whole catalogue."""
 
 
 def read_labelled(path: Path, spec: FeatureSpec, *, seed: int = 2020) -> LabelledSplits:
@@ -93,7 +96,11 @@ def read_labelled(path: Path, spec: FeatureSpec, *, seed: int = 2020) -> Labelle
         InputError: a file or column is missing, a value is none that the field can have, or a part is left without rows
             of either label.
     """
-    if path.suffix == ".inter":
+    questions: Questions | None = None
+    if path.suffix == ".inter" and spec.threshold is None and _has_only_ids(spec):
+        parts, how, questions = _implicit(path, spec, seed)
+        items = dict[str, NDArray[Any]]()
+    elif path.suffix == ".inter":
         parts, how, items = _atomic(path, spec, seed)
     elif path.stem in PARTS and path.suffix in (".parquet", ".csv"):
         files = [path.with_name(f"{part}{path.suffix}") for part in PARTS]
@@ -119,7 +126,33 @@ def read_labelled(path: Path, spec: FeatureSpec, *, seed: int = 2020) -> Labelle
         test=parts[2],
         described={"file": path.name, "sha256": digest, "rows": counted, "split": how},
         item_features=items,
+        questions=questions,
     )
+
+
+def _has_only_ids(spec: FeatureSpec) -> bool:
+    """Whether the model reads a user and an item and nothing else, so that events without a label can be its rows."""
+    return {field.name for field in spec.schema.fields} == {spec.user, spec.item}
+
+
+def _implicit(
+    path: Path, spec: FeatureSpec, seed: int
+) -> tuple[list[LabelledRows], dict[str, Any], Questions]:
+    inter = read_atomic_file(path).frame
+    user, item = spec.schema.field(spec.user or ""), spec.schema.field(spec.item or "")
+    for one in (user, item):
+        if one.name not in inter.columns:
+            raise InputError(
+                f"{path}: has no column {one.name!r}; expected the data that the model was trained on"
+            )
+    inter = inter.drop_nulls([user.name, item.name])
+    rows = [encode_column(inter[one.name], one, spec, path) for one in (user, item)]
+    known = (rows[0] > 0) & (rows[1] > 0)
+    drawn, questions = implicit_parts(
+        rows[0][known], rows[1][known], _times(inter, path)[known], n_items=item.size, seed=seed
+    )
+    parts = [LabelledRows({user.name: part.users, item.name: part.items}, part.labels) for part in drawn]
+    return parts, {"kind": "leave-one-out", "seed": seed}, questions
 
 
 def _atomic(

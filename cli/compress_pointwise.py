@@ -91,6 +91,12 @@ def print_label_result(done: Compressed) -> None:
         ratio = kept[name]["ratio"]
         interval = f"{ratio['value']:.2%} ({ratio['low']:.2%} to {ratio['high']:.2%})"
         print(f"  {title:<32} {theirs[name]['value']:.4f}    {ours[name]['value']:.4f}      {interval}")
+    if (catalogue := done.metrics.get("catalogue")) is not None:
+        print(f"whole catalogue, {catalogue['users']:,} users, history masked")
+        for name, kept_share in catalogue["kept"].items():
+            before, after = catalogue["teacher"][name]["value"], catalogue["accuracy"][name]["value"]
+            share = "n/a" if kept_share["value"] is None else f"{kept_share['value']:.1%}"
+            print(f"  {name.upper():<32} {before:.4f}    {after:.4f}      {share}")
     if theirs["auc"]["value"] < 0.55:
         print(
             "  warning: the teacher's AUC is hardly better than chance; is this the data set that it was trained on?"

@@ -15,12 +15,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..benchmarks.implicit_rows import describe_ranks, rank_catalogue
 from ..benchmarks.label_metrics import compare_logits, label_metrics
 from ..benchmarks.labelled_rows import LabelledSplits
 from ..benchmarks.progress import Track, untracked
 from ..export.bundle_writer import publish
 from ..export.encoder_int8 import EncoderForm
 from ..runtime.errors import GateError
+from ..runtime.pointwise_engine import PointwiseEngine
 from .fallback import ROUNDED_BITS
 from .layouts import PointwiseTeacher
 from .models.pointwise_protocol import PointwiseModel
@@ -87,6 +89,12 @@ def compress_pointwise(
         metrics = describe_logits(
             data.test.labels, bundle_logits(draft, data.test), bundle_logits(original, data.test), recipe.seed
         )
+        if data.questions is not None:
+            ours, theirs = (
+                rank_catalogue(PointwiseEngine.load(path, verify=False), data.questions)
+                for path in (draft, original)
+            )
+            metrics["catalogue"] = describe_ranks(ours, theirs, recipe.seed)
         manifest = {
             "model": describe_pointwise(model),
             "recipe": recipe.to_json(),
