@@ -27,6 +27,13 @@ COMPRESSION = (
 )
 
 FAMILIES = "families/"
+ADAPTATION = "adaptation/"
+REPLAYS = (
+    ("SASRec, MovieLens-100K, the last 30% of the time", "ml-100k"),
+    ("pmixer's SASRec, MovieLens-1M, each user's last event", "ml-1m-pmixer"),
+    ("SASRec, LastFM, each user's last 20%", "lastfm"),
+    ("ICSRec SASRec, Beauty, each user's last event", "beauty-icsrec"),
+)
 
 
 def compression_table(results: Results) -> list[str]:
@@ -109,6 +116,36 @@ def families_table(results: Results) -> list[str]:
     return lines
 
 
+def adaptation_table(results: Results) -> list[str]:
+    """What learning on the device is worth, replayed: the files of `pocketrec replay`."""
+    lines = [
+        "| bundle | candidates | users, events | stale list | model, live | calibrated | learning | over calibrated (95% interval) "
+        "| over stale | users who lose |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for title, name in REPLAYS:
+        for candidates in ("popularity", "catalogue"):
+            found = results.get(f"{ADAPTATION}{name}-{candidates}")
+            if found is None:
+                continue
+            ndcg = {system: interval["value"] for system, interval in found["ndcg@10"].items()}
+            gain = next(
+                g["percent"] for g in found["gains"] if (g["system"], g["over"]) == ("adaptive", "calibrated")
+            )
+            cells = (
+                title,
+                found["candidates"],
+                f"{found['users']:,}, {found['events']:,}",
+                *(f"{ndcg[system]:.3f}" for system in ("stale", "live", "calibrated", "adaptive")),
+                f"**{gain['value']:+.1f}%** ({gain['low']:+.1f} to {gain['high']:+.1f})",
+                f"{ndcg['adaptive'] / ndcg['stale']:.1f}x",
+                f"{found['share_of_users_that_lose']['calibrated']:.0%}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+            title = ""
+    return lines
+
+
 def machine_line(results: Results) -> list[str]:
     """Where the figures were measured."""
     machine = results[_measured(results)[0][1]]["machine"]
@@ -122,6 +159,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "compression": compression_table,
     "latency": latency_table,
     "families": families_table,
+    "adaptation": adaptation_table,
     "machine": machine_line,
 }
 _BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -133,9 +171,10 @@ def render(text: str, results: Results) -> str:
 
 
 def read_results(folder: Path) -> dict[str, Json]:
-    """Every `*.json` of a folder and of its `families/`, by name: `NAME` and `families/NAME`."""
+    """Every `*.json` of a folder, of its `families/` and its `adaptation/`, by name: `NAME`, `families/NAME`, ..."""
     found = {path.stem: path for path in sorted(folder.glob("*.json"))}
-    found |= {f"{FAMILIES}{path.stem}": path for path in sorted((folder / FAMILIES).glob("*.json"))}
+    for below in (FAMILIES, ADAPTATION):
+        found |= {f"{below}{path.stem}": path for path in sorted((folder / below).glob("*.json"))}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items()}
 
 
