@@ -61,6 +61,10 @@ def _overview(manifest: Mapping[str, Any], size_bytes: int, fingerprint: str) ->
     architecture = f"{_text(model.get('architecture'))} ({_text(manifest.get('family'))})"
     yield "name", _text(manifest.get("name"))
     yield "architecture", architecture + (f": {shape}" if shape else "")
+    if manifest.get("family") == "pointwise":
+        yield from _pointwise(manifest)
+        yield from _file(manifest, size_bytes, fingerprint)
+        return
     id_details = _words(ids, but="kind")
     yield (
         "items",
@@ -71,6 +75,32 @@ def _overview(manifest: Mapping[str, Any], size_bytes: int, fingerprint: str) ->
     yield "item table", f"{_text(table.get('format'))}, {_text(bits)} bits, width {_text(table.get('width'))}"
     yield "encoder", f"{_text(_mapping(manifest, 'encoder').get('weights'))} weights"
     yield "history", f"the last {_text(manifest.get('max_length'))} items"
+    yield from _file(manifest, size_bytes, fingerprint)
+
+
+def _pointwise(manifest: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """What stands in the place of items, table and encoder: fields, tables by width, network."""
+    features, tables = _mapping(manifest, "features"), _mapping(manifest, "field_tables")
+    by_side: dict[str, list[str]] = {}
+    for field in _records(features.get("fields")):
+        by_side.setdefault(_text(field.get("side")), []).append(_text(field.get("name")))
+    for side, names in by_side.items():
+        yield f"{side} fields", ", ".join(names)
+    threshold = features.get("threshold")
+    yield "label", _text(features.get("label")) + ("" if threshold is None else f" >= {_text(threshold)}")
+    for group in _records(tables.get("groups")):
+        sizes = group.get("sizes")
+        rows = sum(n for n in sizes if _is_number(n)) if isinstance(sizes, list) else None
+        count = len(sizes) if isinstance(sizes, list) else MISSING
+        yield (
+            "tables",
+            f"{count} of {_count(rows)} rows, {_text(group.get('format'))}, {_text(group.get('bits'))} bits, width {_text(group.get('width'))}",
+        )
+    yield "network", f"{_text(_mapping(manifest, 'network').get('weights'))} weights"
+    yield "ranks with", "pocketrec.runtime.pointwise.PointwiseRanker"
+
+
+def _file(manifest: Mapping[str, Any], size_bytes: int, fingerprint: str) -> Iterator[tuple[str, ...]]:
     yield "size", f"{_size(size_bytes)} ({size_bytes:,} bytes)"
     yield "fingerprint", fingerprint
     yield "format", _text(manifest.get("format_version"))
@@ -87,7 +117,8 @@ def _parts(manifest: Mapping[str, Any], size_bytes: int) -> Iterator[tuple[str, 
 
 
 def _steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
-    yield "step", "size", "parameters", "NDCG@10", "time"
+    figure = "auc" if any("auc" in _mapping(step, "after") for step in steps) else "ndcg10"
+    yield "step", "size", "parameters", "AUC" if figure == "auc" else "NDCG@10", "time"
     for step in steps:
         before, after = _mapping(step, "before"), _mapping(step, "after")
         seconds = step.get("seconds")
@@ -95,7 +126,7 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
             _text(step.get("name")),
             _change(before.get("bytes"), after.get("bytes"), _size, ("smaller", "larger")),
             _change(before.get("parameters"), after.get("parameters"), _count, ("fewer", "more")),
-            _change_of_ndcg(before.get("ndcg10"), after.get("ndcg10")),
+            _change_of_figure(before.get(figure), after.get(figure)),
             f"{seconds:.1f} s" if _is_number(seconds) else MISSING,
         )
 
@@ -109,7 +140,7 @@ def _change(before: Any, after: Any, show: Callable[[Any], str], words: tuple[st
     return text
 
 
-def _change_of_ndcg(before: Any, after: Any) -> str:
+def _change_of_figure(before: Any, after: Any) -> str:
     """`0.0579 -> 0.0575 (99.3%)`: what is kept, in percent."""
     text = " -> ".join(f"{value:.4f}" if _is_number(value) else MISSING for value in (before, after))
     if _is_number(before) and _is_number(after) and before > 0:

@@ -154,3 +154,16 @@ def test_inspect_works_in_a_base_install(cli, bundle_path: Path) -> None:
     from pocketrec.cli.main import COMPRESS_MODULES
 
     assert cli("inspect", bundle_path, without=COMPRESS_MODULES).exit_code == 0
+
+
+def test_a_pointwise_bundle_shows_its_fields(cli_here, repository: Path) -> None:
+    result = cli_here("inspect", repository / "tests" / "runtime" / "data" / "tiny-deepfm.pocket")
+    assert result.exit_code == 0
+    shown = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    for line in (
+        "user fields user_id, age",
+        "label click >= 4",
+        "tables 4 of 29 rows, rows, 3 bits, width 7",
+    ):
+        assert line in shown
+    assert "pocketrec.runtime.pointwise.PointwiseRanker" in result.stdout
