@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..runtime.bundle import Bundle
 from ..runtime.engine import Engine
 from ..runtime.errors import InputError
 from ..runtime.reranker import Reranker
 from .bench import describe_data
-from .interactions import Interactions, MappedSequences, map_items
+from .interactions import Interactions, map_items
 from .machine import describe_machine
 from .progress import Track, untracked
 from .replay import (
     Candidates,
     Replay,
     ReplayConfig,
+    Rows,
     drawn,
     replay_from_time,
     replay_last_event,
@@ -114,20 +118,51 @@ def replay_bundles(options: ReplayOptions, data: Interactions, track: Track = un
     }
 
 
-def map_for_replay(data: Interactions, ranker: Reranker, options: ReplayOptions) -> MappedSequences:
-    """The data as rows of the bundle's table."""
-    return map_items(data, ranker.engine.item_ids, max_unknown=1.0 if options.allow_unknown_items else 0.0)
+@dataclass(frozen=True, slots=True, eq=False)
+class MappedEvents:
+    """The data as rows of a bundle's table, unknown items among them: a cut is that of all events."""
+
+    sequences: list[Rows]
+    """int64, one array a user; -1 where the bundle does not know the item."""
+    times: list[NDArray[np.float64]] | None
+    """Beside `sequences`."""
 
 
-def cut(mapped: MappedSequences, options: ReplayOptions) -> Replay:
-    """Past and future, as the protocol has them."""
+def map_for_replay(data: Interactions, ranker: Reranker, options: ReplayOptions) -> MappedEvents:
+    """The data as rows of the bundle's table.
+
+    Raises:
+        InputError: items that the bundle does not know, unless they may be left out.
+    """
+    item_ids = ranker.engine.item_ids
+    map_items(data, item_ids, max_unknown=1.0 if options.allow_unknown_items else 0.0)
+    rows = item_ids.rows(data.item_ids)[data.items]
+    ends = data.indptr[1:-1]
+    return MappedEvents(np.split(rows, ends), None if data.times is None else np.split(data.times, ends))
+
+
+def cut(mapped: MappedEvents, options: ReplayOptions) -> Replay:
+    """Past and future, as the protocol has them; what the bundle does not know is left out after the cut is made.
+
+    Raises:
+        InputError: as the protocol's function, or no event of the future is known.
+    """
     match options.protocol:
         case "temporal":
-            return replay_from_time(mapped.sequences, mapped.times, quantile=options.quantile)
+            replay = replay_from_time(mapped.sequences, mapped.times, quantile=options.quantile)
         case "last-share":
-            return replay_last_share(mapped.sequences, share=options.share)
-        case "leave-one-out":
-            return replay_last_event(mapped.sequences)
+            replay = replay_last_share(mapped.sequences, share=options.share)
+        case "leave-one-out":  # which `compress` does with the items that it knows
+            return replay_last_event([_known(sequence) for sequence in mapped.sequences])
+    streams = [replace(s, history=_known(s.history), events=_known(s.events)) for s in replay.streams]
+    streams = [stream for stream in streams if len(stream.events)]
+    if not streams:
+        raise InputError("replay: the bundle knows none of the items after the cut; is it of these data?")
+    return Replay(streams, [_known(sequence) for sequence in replay.training], replay.protocol)
+
+
+def _known(rows: Rows) -> Rows:
+    return rows[rows >= 0]
 
 
 def replay_one(

@@ -81,3 +81,19 @@ def test_what_is_refused(cli_here: Any, data: Path, arguments: tuple[str, ...], 
     assert done.exit_code == 2
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_items_that_a_bundle_lacks_do_not_move_the_cut(cli_here: Any, tmp_path: Path) -> None:
+    """Ten events a user, at times 0 to 9; the last two items are unknown. The cut at 70% stays where it was."""
+    lines = ["user_id:token\titem_id:token\ttimestamp:float"]
+    lines += [f"{user}\t{900 + n if n > 7 else user + n}\t{n}" for user in range(1, 21) for n in range(10)]
+    data = tmp_path / "data.inter"
+    data.write_text("\n".join([*lines, ""]))
+    command = ("replay", BUNDLES / "tiny-range.pocket", "--data", data, "--quantile", "0.7")
+    refused = cli_here(*command)
+    assert refused.exit_code == 2
+    done = cli_here(*command, "--allow-unknown-items", "--json", "-")
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["protocol"] == "events from time 7 on"
+    assert result["events"] == 20  # of each user the event at 7; those at 8 and 9 are unknown
