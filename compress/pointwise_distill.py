@@ -72,7 +72,8 @@ def distill_pointwise(
         with track(f"distill, epoch {epoch}/{config.epochs}", len(train)) as advance:
             for batch in order.split(config.batch_size):
                 rounded = {name: quantizers[name](table) for name, table in student.tables.items()}
-                found = logits(student, {name: values[batch] for name, values in columns.items()}, rounded)
+                taken = {name: _trimmed(values[batch]) for name, values in columns.items()}
+                found = logits(student, taken, rounded)
                 loss = F.binary_cross_entropy_with_logits(found, targets[batch])
                 for group, rate in zip(
                     optimizer.param_groups, (config.learning_rate, config.table_learning_rate), strict=True
@@ -111,6 +112,11 @@ def rounded_tables(model: PointwiseModel, bits: int | None) -> dict[str, Tensor]
     """The tables as they will be stored: float32, on the grid of each row."""
     with torch.no_grad():
         return {name: RowQuantizer(len(table), bits)(table) for name, table in model.tables.items()}
+
+
+def _trimmed(rows: Tensor) -> Tensor:
+    """Lists without the columns that pad all of them."""
+    return rows if rows.dim() == 1 else rows[:, : max(1, int((rows > 0).sum(1).max()))]
 
 
 def _auc(model: PointwiseModel, rows: LabelledRows, bits: int | None) -> float:
