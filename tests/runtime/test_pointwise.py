@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,8 @@ def part(name: str, value: bytes) -> Any:
         part("vocabularies", b"not deflated"),
         part("item_features", b""),
         part("scorer.onnx", b"no graph"),
+        part("scorer.onnx", zlib.compress(b"no graph")),
+        changed("network/bytes", 1 << 40),
     ],
 )
 def test_a_broken_bundle_is_one_line(tmp_path: Path, change: Any) -> None:
