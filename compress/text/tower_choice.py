@@ -37,8 +37,10 @@ from .tower_distill import DistillTowerConfig, Lesson, distill_tower_, padded
 
 MAX_MOMENTS = 60_000
 """Moments of training histories to encode: more do not change what a tower learns, and cost seconds each 100,000."""
+MAX_PROBES = 2_000
+"""Of a large catalogue: scores of all who are asked are held at once, 160 MB."""
 MAX_ASKED = 20_000
-"""Validation users who choose the scale and the form: a twentieth of them chose a probe."""
+"""Validation users who choose the scale and the form: a twentieth of them, or less, chose a probe."""
 LEAST_TITLES = 20
 """Below it nothing can be learned, nor probed."""
 Form = Literal["bag", "transformer"]
@@ -94,7 +96,8 @@ def fit_tower(
     if len(titled) < LEAST_TITLES:
         raise InputError(f"text tower: titles of {len(titled)} items, expected at least {LEAST_TITLES}")
     random = np.random.default_rng(seed)
-    probes = np.sort(random.choice(titled, max(1, round(len(titled) * config.probe_share)), replace=False))
+    n_probes = min(MAX_PROBES, max(1, round(len(titled) * config.probe_share)))
+    probes = np.sort(random.choice(titled, n_probes, replace=False))
     taught = np.setdiff1d(titled, probes)
     table = engine.table.lookup(np.arange(engine.n_items))
     users, chosen = _moments(engine, training, taught, random)
