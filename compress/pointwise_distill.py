@@ -11,7 +11,6 @@ epoch is kept, the untrained student is one of them, and `patience` epochs witho
 from __future__ import annotations
 
 import copy
-import time
 from typing import Any, cast
 
 import numpy as np
@@ -43,7 +42,7 @@ def distill_pointwise(
     """Train a copy of `student`, its tables rounded to `bits` bits in the loop.
 
     Returns:
-        The best student and what happened, epoch by epoch.
+        The best student and what happened: the AUC before the first epoch and after each.
     """
     student = copy.deepcopy(student)
     network = cast(nn.Module, student)
@@ -67,7 +66,7 @@ def distill_pointwise(
     history: list[dict[str, float]] = [{"epoch": 0, "validation_auc": best_value}]
     n_seen, n_all = 0, config.epochs * len(train)
     for epoch in range(1, config.epochs + 1):
-        began, total, order = time.perf_counter(), 0.0, torch.from_numpy(random.permutation(len(train)))
+        total, order = 0.0, torch.from_numpy(random.permutation(len(train)))
         network.train()
         with track(f"distill, epoch {epoch}/{config.epochs}", len(train)) as advance:
             for batch in order.split(config.batch_size):
@@ -87,14 +86,7 @@ def distill_pointwise(
                 advance(len(batch))
         candidate = cast(PointwiseModel, average.module.eval())
         value = _auc(candidate, valid, bits)
-        history.append(
-            {
-                "epoch": epoch,
-                "loss": total / len(train),
-                "validation_auc": value,
-                "seconds": time.perf_counter() - began,
-            }
-        )
+        history.append({"epoch": epoch, "loss": total / len(train), "validation_auc": value})
         if value > best_value:
             best, best_value, since = copy.deepcopy(candidate), value, 0
         else:
@@ -103,7 +95,9 @@ def distill_pointwise(
                 break
     cast(nn.Module, best).eval()
     return best, {
-        "epochs": history,
+        "epochs": len(history) - 1,
+        "validation_auc": [epoch["validation_auc"] for epoch in history],
+        "loss": [epoch["loss"] for epoch in history[1:]],
         "best_epoch": max(history, key=lambda e: e["validation_auc"])["epoch"],
     }
 

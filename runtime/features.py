@@ -99,8 +99,12 @@ class FeatureSchema:
                 raise InputError(f"no feature is named {name!r:.60}; {hint}")
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it."""
-        return {"label": self.label, "fields": [asdict(field) for field in self.fields]}
+        """As the manifest holds it: without what is at its default."""
+        fields = [
+            {name: value for name, value in asdict(field).items() if _DEFAULTS.get(name) != value}
+            for field in self.fields
+        ]
+        return {"label": self.label, "fields": fields}
 
     @classmethod
     def from_json(cls, value: Any, where: str = "features") -> FeatureSchema:
@@ -126,10 +130,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+_DEFAULTS: dict[str, Any] = {"size": 0, "max_length": 1, "low": 0.0, "high": 1.0}
+
+
 def _field(value: Any) -> Field:
-    if not isinstance(value, dict) or set(value) != set(_TYPES):
+    if not isinstance(value, dict) or set(_DEFAULTS | value) != set(_TYPES):
         raise InputError(f"a field of features is {value!r:.60}; expected {', '.join(_TYPES)}")
-    fields = cast(dict[str, Any], value)
+    fields = _DEFAULTS | cast(dict[str, Any], value)
     for name, types in _TYPES.items():
         if type(fields[name]) not in types:
             raise InputError(f"{name} of a field is {fields[name]!r:.40}; expected {types[0].__name__}")
