@@ -56,9 +56,9 @@ def taste_vectors(
     per_user, per_item = np.bincount(users), np.bincount(items, minlength=n_items)
     values = 1.0 / np.sqrt(per_user[users] * per_item[items])
     by_item = np.argsort(items, kind="stable")
-    shape = (len(chosen), n_items)
-    times = _product(values, users, items, shape)  # A x: (N, S) -> (U, S)
-    times_transposed = _product(values[by_item], items[by_item], users[by_item], shape[::-1])  # A' x
+    n_users = len(chosen)
+    times = _product(values, users, items, (n_users, n_items))  # A x: (N, S) -> (U, S)
+    times_transposed = _product(values[by_item], items[by_item], users[by_item], (n_items, n_users))  # A' x
 
     width = min(width, n_items, len(chosen))
     sampled = min(width + OVERSAMPLING, n_items, len(chosen))
