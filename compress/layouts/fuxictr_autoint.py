@@ -75,7 +75,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
 
 LAYOUT = Layout(
     name="fuxictr-autoint",
-    describes="AutoInt as FuxiCTR saves it",
     matches=matches,
     knows=knows,
     load=load,

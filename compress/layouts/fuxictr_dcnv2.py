@@ -71,7 +71,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
 
 LAYOUT = Layout(
     name="fuxictr-dcnv2",
-    describes="DCN V2 as FuxiCTR saves it",
     matches=matches,
     knows=knows,
     load=load,

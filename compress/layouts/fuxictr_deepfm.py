@@ -39,7 +39,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
 
 LAYOUT = Layout(
     name="fuxictr-deepfm",
-    describes="DeepFM as FuxiCTR saves it",
     matches=matches,
     knows=knows,
     load=load,

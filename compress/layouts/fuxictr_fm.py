@@ -33,7 +33,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
 
 LAYOUT = Layout(
     name="fuxictr-fm",
-    describes="FM as FuxiCTR saves it",
     matches=matches,
     knows=knows,
     load=load,

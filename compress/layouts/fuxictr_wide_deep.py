@@ -44,7 +44,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
 
 LAYOUT = Layout(
     name="fuxictr-wide-deep",
-    describes="Wide & Deep as FuxiCTR saves it",
     matches=matches,
     knows=knows,
     load=load,

@@ -47,7 +47,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Teacher:
 
 LAYOUT = Layout(
     name="icsrec-gru4rec",
-    describes="GRU4Rec as ICSRec saves it",
     matches=matches,
     knows=knows,
     load=load,

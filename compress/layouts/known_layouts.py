@@ -170,14 +170,12 @@ def load_pointwise_teacher(
 
 def find_layout(checkpoint: Checkpoint, name: str | None = None) -> Layout:
     """The layout of that name, or the one whose keys these are."""
-    known = "; ".join(f"{layout.name} ({layout.describes})" for layout in LAYOUTS)
+    known = ", ".join(layout.name for layout in LAYOUTS)
     if name is not None:
         for layout in LAYOUTS:
             if layout.name == name:
                 return layout
-        raise InputError(
-            f"layout {name!r:.60} is not known; expected one of {', '.join(a.name for a in LAYOUTS)}"
-        )
+        raise InputError(f"layout {name!r:.60} is not known; expected one of {known}")
     keys = tuple(checkpoint.tensors)
     fitting = [layout for layout in LAYOUTS if layout.matches(keys)]
     if len(fitting) > 1:
@@ -195,4 +193,6 @@ def find_layout(checkpoint: Checkpoint, name: str | None = None) -> Layout:
     first = ", ".join(key[:80] for key in unknown[:3]) + (
         f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
     )
-    raise InputError(f"{checkpoint.path}: its layout is not known (keys {first}); known are {known}")
+    raise InputError(
+        f"{checkpoint.path}: its layout is not known (keys {first}); known are {known}; a module of your own: --model"
+    )

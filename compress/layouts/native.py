@@ -55,7 +55,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Teacher:
 
 LAYOUT = Layout(
     name="pocketrec",
-    describes="what pocketrec train writes",
     matches=matches,
     knows=knows,
     load=load,

@@ -61,7 +61,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ItemItemTeacher:
 
 LAYOUT = Layout(
     name="pocketrec-item-item",
-    describes="what pocketrec train --model ease or itemknn writes",
     matches=matches,
     knows=knows,
     load=load,

@@ -108,7 +108,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Teacher:
 
 LAYOUT = Layout(
     name="pmixer-sasrec",
-    describes="SASRec as pmixer/SASRec.pytorch saves it",
     matches=matches,
     knows=knows,
     load=load,

@@ -114,7 +114,6 @@ def _dropout(checkpoint: Checkpoint) -> float:
 
 LAYOUT = Layout(
     name="recbole-autoint",
-    describes="AutoInt as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

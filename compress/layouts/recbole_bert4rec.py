@@ -66,7 +66,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Teacher:
 
 LAYOUT = Layout(
     name="recbole-bert4rec",
-    describes="BERT4Rec as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

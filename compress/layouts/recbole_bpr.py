@@ -94,7 +94,6 @@ def finish(
 
 LAYOUT = Layout(
     name="recbole-bpr",
-    describes="BPR, matrix factorization, as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

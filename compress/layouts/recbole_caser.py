@@ -72,7 +72,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Teacher:
 
 LAYOUT = Layout(
     name="recbole-caser",
-    describes="Caser as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

@@ -87,7 +87,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
 
 LAYOUT = Layout(
     name="recbole-dcnv2",
-    describes="DCN V2 as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

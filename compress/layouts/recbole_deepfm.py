@@ -67,7 +67,6 @@ def load_deep(
 
 LAYOUT = Layout(
     name="recbole-deepfm",
-    describes="DeepFM as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

@@ -143,7 +143,6 @@ def split_first_layer(attention: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 LAYOUT = Layout(
     name="recbole-din",
-    describes="DIN as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

@@ -85,7 +85,6 @@ def finish(
 
 LAYOUT = Layout(
     name="recbole-ease",
-    describes="EASE or SLIMElastic as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

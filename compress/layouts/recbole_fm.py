@@ -29,7 +29,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
 
 LAYOUT = Layout(
     name="recbole-fm",
-    describes="FM as RecBole saves it",
     matches=matches,
     knows=knows_fields,
     load=load,

@@ -39,7 +39,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Teacher:
 
 LAYOUT = Layout(
     name="recbole-gru4rec",
-    describes="GRU4Rec as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

@@ -41,7 +41,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ItemItemTeacher:
 
 LAYOUT = Layout(
     name="recbole-itemknn",
-    describes="ItemKNN as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

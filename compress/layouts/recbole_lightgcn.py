@@ -109,7 +109,6 @@ def _averaged(
 
 LAYOUT = Layout(
     name="recbole-lightgcn",
-    describes="LightGCN as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

@@ -90,7 +90,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Teacher:
 
 LAYOUT = Layout(
     name="recbole-lightsans",
-    describes="LightSANs as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

@@ -74,7 +74,6 @@ def _dropouts(checkpoint: Checkpoint) -> tuple[float, float]:
 
 LAYOUT = Layout(
     name="recbole-narm",
-    describes="NARM as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

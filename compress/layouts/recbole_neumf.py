@@ -102,7 +102,6 @@ def _vocabularies(
 
 LAYOUT = Layout(
     name="recbole-neumf",
-    describes="NeuMF as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

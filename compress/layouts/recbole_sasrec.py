@@ -48,7 +48,6 @@ def _facts(checkpoint: Checkpoint, options: LoadOptions, notes: list[str]) -> Fa
 
 LAYOUT = Layout(
     name="recbole-sasrec",
-    describes="SASRec as RecBole saves it",
     matches=matches,
     knows=NAMING.knows,
     load=load,

@@ -14,7 +14,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> PointwiseTeacher:
 
 LAYOUT = Layout(
     name="recbole-wide-deep",
-    describes="Wide & Deep as RecBole saves it",
     matches=matches,
     knows=knows,
     load=load,

@@ -46,7 +46,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Teacher:
 
 LAYOUT = Layout(
     name="s3-rec",
-    describes="SASRec as S3-Rec, ICLRec and ICSRec save it",
     matches=NAMING.matches,
     knows=NAMING.knows,
     load=load,

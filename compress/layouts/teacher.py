@@ -93,8 +93,6 @@ class Layout:
 
     name: str
     """As `--layout` takes it and as the manifest records it."""
-    describes: str
-    """For the list in an error: whose models these are."""
     matches: Callable[[Collection[str]], bool]
     """Whether a checkpoint with these keys is of this layout; quick; where several do, `model` decides."""
     knows: Callable[[str], bool]
