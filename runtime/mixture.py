@@ -23,8 +23,7 @@ model, and scores are reported in the model's own units.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,14 +47,26 @@ GATE_DECAY, GATE_LIMIT = 0.95, -4.0
 _LARGEST_DIFFERENCE = 5.0  # of log-likelihoods in one event: one surprise does not close the gate for long
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Experts:
-    """The experts' vectors at one moment."""
+    """The experts' vectors at one moment, made when they are first asked for.
 
-    of_space: tuple[Floats, ...]
-    """float32 (K of the space, D), one a space."""
-    n_recent: int
-    """Events of the history that they look at; with none only the base has something to say."""
+    While the model ranks alone nobody needs them before the first lesson, and a re-ranking is spared the work.
+    """
+
+    __slots__ = ("_made", "_make", "n_recent")
+
+    def __init__(self, make: Callable[[], tuple[Floats, ...]], n_recent: int) -> None:
+        self._make = make
+        self._made: tuple[Floats, ...] | None = None
+        self.n_recent = n_recent
+        """Events of the history that they look at; with none only the base has something to say."""
+
+    @property
+    def of_space(self) -> tuple[Floats, ...]:
+        """float32 (K of the space, D), one a space."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
 
 class Mixture:
@@ -92,7 +103,8 @@ class Mixture:
             block[first : first + 3] = means
             np.multiply(residual.vector, np.float32(1.0 / space.radius), out=block[first + 3])
             blocks.append(block)
-        return Experts(tuple(blocks), n_recent)
+        made = tuple(blocks)
+        return Experts(lambda: made, n_recent)
 
     def user_vectors(self, experts: Experts, source: str) -> tuple[Floats, ...]:
         """w X: what ranks, float32 (D,), one a space."""
@@ -108,11 +120,15 @@ class Mixture:
 
     def ranking_weights(self, experts: Experts, source: str) -> NDArray[np.float64] | None:
         """What the experts count in a ranking at this moment, float64 (K,); None while the model ranks alone."""
-        starts_mixed = self.prior is not None and self.prior.start == "mixture" and experts.n_recent > 0
-        if self.n_events == 0 and not starts_mixed:
+        if self.model_ranks_alone(experts.n_recent):
             return None
         weights = self._calibrated(source, experts) if self.gate_is_closed else self.weights(source, experts)
         return weights / (weights[0] or 1.0) if self.prior is None else weights
+
+    def model_ranks_alone(self, n_recent: int) -> bool:
+        """Whether a ranking is the model's, exactly: before the first lesson, unless the prior starts as a mixture."""
+        starts_mixed = self.prior is not None and self.prior.start == "mixture" and n_recent > 0
+        return self.n_events == 0 and not starts_mixed
 
     def weights(self, source: str, experts: Experts) -> NDArray[np.float64]:
         """w, float64 (K,)."""

@@ -25,7 +25,11 @@ class Unmixed(Mixture):
 
     def experts(self, user: Floats, recent: Sequence[Floats], n_recent: int) -> Experts:
         """The base alone, whatever was recent."""
-        return Experts((user[None],), n_recent)
+        return Experts(lambda: (user[None],), n_recent)
+
+    def model_ranks_alone(self, n_recent: int) -> bool:
+        """Always."""
+        return True
 
     def ranking_weights(self, experts: Experts, source: str) -> NDArray[np.float64] | None:
         """None: the model ranks alone."""

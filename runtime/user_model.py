@@ -6,6 +6,7 @@ choices are learned; what is made from the history is kept until the next event.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .mixture import Experts, Mixture
 from .recency import RECENT
 from .server_weight import NAME, ServerWeight
 from .shown_lately import Feedback
-from .shown_list import ShownList, beside, contrast
+from .shown_list import LISTS_KEPT, ShownList, beside, contrast
 from .unmixed import Unmixed
 from .user_history import UserHistory
 from .user_state import DISMISSED_KEPT, UserState
@@ -50,23 +51,39 @@ class UserModel:
             self.mixture.restore_(state.learned, state.counters)
         self.server = ServerWeight(state.learned.get(NAME))
         self._encoded: Floats | None = None  # at its first use after an event
-        self._now: Experts | None = None  # made at its first use after an event or a lesson
+        self._now: Experts | None = None  # at its first use after an event or a lesson
+        self._late: deque[Experts] = deque(
+            maxlen=LISTS_KEPT
+        )  # those of lists that are kept, perhaps not made yet
         self._users: dict[str, tuple[Floats, ...]] = {}
 
     def experts(self) -> Experts:
         """The experts' vectors at this moment."""
         if self._now is None:
+            base, n_recent = self._base_user(), min(len(self.history.rows), RECENT)
             recent = [self.history.vectors(space)[-RECENT:] for space in range(len(self._ranker.tables))]
-            means = self._ranker.recent_means(recent)
-            n_recent = min(len(self.history.rows), RECENT)
-            self._now = self.mixture.experts(self._base_user(), means, n_recent)
+            if self.mixture.model_ranks_alone(n_recent):
+                kept = [vectors.copy() for vectors in recent]  # the history goes on meanwhile
+                self._now = Experts(lambda: self._experts_of(base, kept, n_recent).of_space, n_recent)
+                self._late.append(self._now)
+            else:
+                self._now = self._experts_of(base, recent, n_recent)
         return self._now
+
+    def _experts_of(self, base: Floats, recent: list[Floats], n_recent: int) -> Experts:
+        return self.mixture.experts(base, self._ranker.recent_means(recent), n_recent)
 
     def user_vectors(self, source: str) -> tuple[Floats, ...]:
         """What ranks at this moment, a vector for each space."""
         users = self._users.get(source)
         if users is None:
-            users = self._users[source] = self.mixture.user_vectors(self.experts(), source)
+            experts = self.experts()
+            if self.mixture.model_ranks_alone(experts.n_recent):
+                others = (np.zeros(table.width, np.float32) for table in self._ranker.tables[1:])
+                users = (self._base_user(), *others)
+            else:
+                users = self.mixture.user_vectors(experts, source)
+            self._users[source] = users
         return users
 
     def logit_scale(self, source: str) -> float:
@@ -124,6 +141,9 @@ class UserModel:
         if examination is not None and displayed is not None and row in displayed:
             against = among_examined(against, np.asarray(displayed, np.int64), examination)
         items = [self._ranker.lookup(space, against.rows) for space in range(len(self._ranker.tables))]
+        for late in self._late:  # of what was learned before this lesson, which was nothing
+            _ = late.of_space
+        self._late.clear()
         q = self.mixture.learn_(
             shown.experts,
             shown.source,
@@ -204,8 +224,6 @@ class UserModel:
 
     def _average_score(self, users: Sequence[Floats]) -> float:
         """Of the center of each space: the mean over the catalogue."""
-        if not self._ranker.tables:
-            return float(self._engine.score_all(users[0][None]).mean())
         if not self._ranker.tables:
             return float(self._engine.score_all(users[0][None]).mean())
         return float(sum(space.center @ user for space, user in zip(self._ranker.spaces, users, strict=True)))
