@@ -28,6 +28,7 @@ COMPRESSION = (
 
 FAMILIES = "families/"
 ADAPTATION = "adaptation/"
+TEXTS = "games-text"
 REPLAYS = (
     ("SASRec, MovieLens-100K, the last 30% of the time", "ml-100k"),
     ("pmixer's SASRec, MovieLens-1M, each user's last event", "ml-1m-pmixer"),
@@ -146,6 +147,35 @@ def adaptation_table(results: Results) -> list[str]:
     return lines
 
 
+def texts_table(results: Results) -> list[str]:
+    """Items that nobody has seen yet, ranked by their titles: the file of `benchmarks.cold_items`."""
+    lines = ["| | bytes | one title, p50 | NDCG@10 among new items | among all |", "|---|---|---|---|---|"]
+    if TEXTS not in results:
+        return lines
+    found = results[TEXTS]["results"]
+    for title, name in (("MiniLM", found["reference"]), ("text tower", "bundle")):
+        system = found["systems"][name]
+        ndcg = (
+            _with_interval(system["candidates"][among]["metrics"]["ndcg@10"]) for among in ("cold", "all")
+        )
+        time = _time(system["embed_one"]["p50"]["value"])
+        lines.append(f"| {title} | {_bytes(system['tower_bytes'])} | {time} | {' | '.join(ndcg)} |")
+    compared = found["comparisons"]["bundle"]
+    speed = compared["embed_one_speed_up"]["ratio"]["value"]
+    kept = (compared["kept"][among]["ndcg@10"]["ratio"] for among in ("cold", "all"))
+    shares = " | ".join(f"{r['value']:.1%} ({r['low']:.1%} to {r['high']:.1%})" for r in kept)
+    lines.append(
+        f"| kept | **{compared['tower_size_ratio']:.0f}x smaller** | **{speed:.0f}x faster** | {shares} |"
+    )
+    for title, name in (
+        ("popularity, as it would become", "popularity_of_the_hidden_events"),
+        ("chance", "chance"),
+    ):
+        values = (found["baselines"][name][among]["metrics"]["ndcg@10"]["value"] for among in ("cold", "all"))
+        lines.append(f"| {title} | | | {' | '.join(f'{value:.4f}' for value in values)} |")
+    return lines
+
+
 def machine_line(results: Results) -> list[str]:
     """Where the figures were measured."""
     machine = results[_measured(results)[0][1]]["machine"]
@@ -160,6 +190,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "latency": latency_table,
     "families": families_table,
     "adaptation": adaptation_table,
+    "texts": texts_table,
     "machine": machine_line,
 }
 _BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -227,6 +258,10 @@ def _latency(results: Json, system: str, operation: str, size: int | None) -> Js
 
 def _bytes(size: int) -> str:
     return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def _with_interval(interval: Json) -> str:
+    return f"{interval['value']:.4f} ({interval['low']:.4f} to {interval['high']:.4f})"
 
 
 def _time(ms: float) -> str:
