@@ -20,10 +20,8 @@ from ..benchmarks.popularity import PopularityScorer, item_counts
 from ..benchmarks.progress import Track, untracked
 from ..benchmarks.protocols import Split, leave_one_out, training_sequences
 from ..benchmarks.ranking_metrics import per_user
-from ..export.bundle_writer import publish
 from ..export.neighbors_bundle import NeighborsContent, export_neighbors
 from ..runtime.engine import Engine
-from ..runtime.errors import GateError
 from ..runtime.neighbors import Neighbors
 from .layouts import ItemItemTeacher
 from .models.fold_in import MAX_LENGTH
@@ -37,6 +35,7 @@ from .publication import (
     describe_rankings,
     drafts,
     provenance,
+    release,
     rounded,
 )
 from .recipe import Recipe
@@ -145,20 +144,10 @@ def compress_item_item(
             "provenance": source["provenance"],
         }
         final = road.export("final", neighbors, rounded(manifest))
-        size_bytes = final.stat().st_size
-        if budget.max_size_bytes is not None and size_bytes > budget.max_size_bytes:
-            raise GateError(
-                f"{output}: {size_bytes:,} bytes, --max-size allows {budget.max_size_bytes:,}; "
-                "nothing was written; try fewer neighbors or bits"
-            )
-        if teacher_output is not None:
-            publish(original, teacher_output, overwrite=overwrite)
-        try:
-            publish(final, output, overwrite=overwrite)
-        except BaseException:
-            if teacher_output is not None:
-                teacher_output.unlink(missing_ok=True)  # both or none
-            raise
+        size_bytes = release(
+            final, output, original=original, teacher_output=teacher_output, budget=budget, overwrite=overwrite,
+            advice="try fewer neighbors or bits",
+        )  # fmt: skip
     return Compressed(
         path=output, size_bytes=size_bytes, steps=tuple(steps), metrics=metrics,
         checkpoint_bytes=teacher.source.weights_bytes, seconds=time.perf_counter() - began,

@@ -20,10 +20,9 @@ from ..benchmarks.popularity import PopularityScorer, item_counts
 from ..benchmarks.progress import Track, untracked
 from ..benchmarks.protocols import leave_one_out, training_sequences
 from ..benchmarks.ranking_metrics import per_user
-from ..export.bundle_writer import publish
 from ..export.encoder_int8 import EncoderForm
 from ..runtime.engine import Engine
-from ..runtime.errors import GateError, InputError
+from ..runtime.errors import InputError
 from .adapt import MANIFEST_BYTES, Adaptation, AdaptationConfig, adapt, write_adapted
 from .distill import distill
 from .fallback import RETRAINED_BITS, ROUNDED_BITS, Candidate, fall_back
@@ -44,6 +43,7 @@ from .publication import (
     describe_rankings,
     drafts,
     provenance,
+    release,
     rounded,
 )
 from .recipe import Recipe
@@ -144,20 +144,10 @@ def compress_model(
         if adaptation is not None:
             unadapted, final = final, final.with_name("adapted.pocket")
             write_adapted(unadapted, final, adaptation.described, adaptation.taste, overwrite=True)
-        size_bytes = final.stat().st_size
-        if budget.max_size_bytes is not None and size_bytes > budget.max_size_bytes:
-            raise GateError(
-                f"{output}: {size_bytes:,} bytes, --max-size allows {budget.max_size_bytes:,}; "
-                "nothing was written; try fewer bits or a smaller table width"
-            )
-        if teacher_output is not None:
-            publish(original, teacher_output, overwrite=overwrite)
-        try:
-            publish(final, output, overwrite=overwrite)
-        except BaseException:
-            if teacher_output is not None:
-                teacher_output.unlink(missing_ok=True)  # both or none
-            raise
+        size_bytes = release(
+            final, output, original=original, teacher_output=teacher_output, budget=budget, overwrite=overwrite,
+            advice="try fewer bits or a smaller table width",
+        )  # fmt: skip
     return Compressed(
         path=output, size_bytes=size_bytes, steps=tuple(steps), metrics=metrics,
         checkpoint_bytes=teacher.source.weights_bytes, seconds=time.perf_counter() - began,

@@ -19,9 +19,7 @@ from ..benchmarks.implicit_rows import describe_ranks, rank_catalogue
 from ..benchmarks.label_metrics import compare_logits, label_metrics
 from ..benchmarks.labelled_rows import LabelledSplits
 from ..benchmarks.progress import Track, untracked
-from ..export.bundle_writer import publish
 from ..export.encoder_int8 import EncoderForm
-from ..runtime.errors import GateError
 from ..runtime.pointwise_engine import PointwiseEngine
 from .fallback import ROUNDED_BITS
 from .layouts import PointwiseTeacher
@@ -39,6 +37,7 @@ from .publication import (
     check_destinations,
     drafts,
     provenance,
+    release,
     rounded,
 )
 from .recipe import Recipe
@@ -103,20 +102,10 @@ def compress_pointwise(
             "provenance": source["provenance"],
         }
         final = meter.export("final", model, bits=bits, form=form, manifest=rounded(manifest))
-        size_bytes = final.stat().st_size
-        if budget.max_size_bytes is not None and size_bytes > budget.max_size_bytes:
-            raise GateError(
-                f"{output}: {size_bytes:,} bytes, --max-size allows {budget.max_size_bytes:,}; "
-                "nothing was written; try fewer bits"
-            )
-        if teacher_output is not None:
-            publish(original, teacher_output, overwrite=overwrite)
-        try:
-            publish(final, output, overwrite=overwrite)
-        except BaseException:
-            if teacher_output is not None:
-                teacher_output.unlink(missing_ok=True)  # both or none
-            raise
+        size_bytes = release(
+            final, output, original=original, teacher_output=teacher_output, budget=budget, overwrite=overwrite,
+            advice="try fewer bits",
+        )  # fmt: skip
     return Compressed(
         path=output, size_bytes=size_bytes, steps=tuple(steps), metrics=metrics,
         checkpoint_bytes=teacher.source.weights_bytes, seconds=time.perf_counter() - began,

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..benchmarks.accuracy import compare_rankings, describe_ranking
 from ..benchmarks.evaluate import Ranking
+from ..export.bundle_writer import publish
 from ..runtime.errors import GateError, InputError
 from .layouts import ItemItemTeacher, PointwiseTeacher, Teacher
 from .recipe import Recipe
@@ -152,3 +153,41 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [rounded(inner) for inner in value]
     return value
+
+
+def release(
+    final: Path,
+    output: Path,
+    *,
+    original: Path,
+    teacher_output: Path | None,
+    budget: Budget,
+    advice: str,
+    overwrite: bool,
+) -> int:
+    """Give the draft `final`, and the teacher's `original` where it is asked for, their names: both or none.
+
+    Args:
+        advice: what makes such a bundle smaller, for the error.
+
+    Returns:
+        The bundle's size in bytes.
+
+    Raises:
+        GateError: the bundle is larger than the budget allows.
+        OSError: the disk is full.
+    """
+    size_bytes = final.stat().st_size
+    if budget.max_size_bytes is not None and size_bytes > budget.max_size_bytes:
+        raise GateError(
+            f"{output}: {size_bytes:,} bytes, --max-size allows {budget.max_size_bytes:,}; nothing was written; {advice}"
+        )
+    if teacher_output is not None:
+        publish(original, teacher_output, overwrite=overwrite)
+    try:
+        publish(final, output, overwrite=overwrite)
+    except BaseException:
+        if teacher_output is not None:
+            teacher_output.unlink(missing_ok=True)
+        raise
+    return size_bytes

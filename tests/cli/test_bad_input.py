@@ -352,12 +352,12 @@ def test_ctrl_c_in_the_middle(tiny_road, tmp_path: Path, folder: Path) -> None:
 def test_ctrl_c_at_other_moments(
     cli_here, tiny_road, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    from pocketrec.compress import pipeline
+    from pocketrec.compress import pipeline, publication
 
     def interrupted(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, where, interrupted)
+    monkeypatch.setattr(publication if where == "publish" else pipeline, where, interrupted)
     before = listing(tmp_path)
     result = cli_here(
         "compress",
