@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.bundle import Bundle
+from ..runtime.devices import device_problem
 from ..runtime.engine import Engine
 from ..runtime.errors import InputError
 from .accuracy import compare_rankings, describe_ranking
@@ -30,7 +31,7 @@ from .beyond_accuracy import describe_lists, set_metrics
 from .evaluate import EngineScorer, Ranking, evaluate_ranks
 from .interactions import Interactions, map_items, read_interactions
 from .latency import Timing
-from .machine import available_cores, describe_machine, device_problem
+from .machine import available_cores, describe_machine
 from .memory import baseline_memory, measure_memory
 from .operations import Workload, measure_latency, sample_histories
 from .popularity import PopularityScorer, item_counts
@@ -39,7 +40,7 @@ from .protocols import Split, leave_one_out, training_sequences
 from .segments import Segment, describe_segments, segments_of
 
 if TYPE_CHECKING:
-    from ..runtime.engine import Device
+    from ..runtime.devices import Device
 
 SCHEMA_VERSION = 1
 

@@ -1,7 +1,6 @@
 """The machine that a figure was measured on: without it, a latency means nothing.
 
-Read from the system's own files and calls; what a system does not tell is None. `device_problem` tells in
-one line why a device cannot be measured here.
+Read from the system's own files and calls; what a system does not tell is None.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ FLAGS = (
     *("amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "sve", "sve2"),
 )
 PACKAGES = ("pocketrec", "numpy", "onnxruntime", "onnxruntime-gpu")
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def describe_machine() -> dict[str, Any]:
@@ -60,18 +58,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def device_problem(device: str) -> str | None:
-    """Why `device` cannot be measured with this onnxruntime, in one line; None where it can."""
-    import onnxruntime
-
-    installed = onnxruntime.get_available_providers()
-    if PROVIDERS[device] in installed:
-        return None
-    # The Azure provider sends work to a server and is part of every onnxruntime: no device of this machine.
-    here = ", ".join(name for name in installed if name != "AzureExecutionProvider")
-    return f"device {device}: this onnxruntime has {here} only; install onnxruntime-gpu, or use --device cpu"
 
 
 def _cpu() -> tuple[str, set[str]]:

@@ -25,7 +25,7 @@ from .latency import Call, Timing, compare, summarize, time_interleaved
 from .progress import Track
 
 if TYPE_CHECKING:
-    from ..runtime.engine import Device
+    from ..runtime.devices import Device
     from ..runtime.reranker import Reranker
 
 LOAD_ROUNDS = 40

@@ -37,7 +37,10 @@ def add_parser(subparsers: Subparsers) -> None:
         help="leave out interactions with items a bundle does not have",
     )
     parser.add_argument(
-        "--device", choices=["cpu", "cuda"], default="cpu", help="where to run (default: cpu)"
+        "--device",
+        metavar="NAME",
+        default="cpu",
+        help="where to run: cpu (default), or what this onnxruntime has of cuda, tensorrt, openvino, coreml, xnnpack",
     )
     parser.add_argument(
         "--threads", metavar="N,...", type=_counts, help="threads to time with (default: 1 and all cores)"

@@ -17,21 +17,19 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from .bundle import Bundle
+from .devices import Device, execution_providers
 from .errors import BundleError, InputError
 from .item_ids import ItemIds
 from .item_table import QuantizedRows, read_item_table
 from .neighbors import no_vectors, read_neighbors
 from .top_k import top_k
-
-Device = Literal["cpu", "cuda"]
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class Engine:
@@ -43,7 +41,7 @@ class Engine:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.device = device
-        self._provider = execution_provider(device)
+        self._providers = execution_providers(device)
         self._threads = threads
         family = self.manifest.get("family")
         if family == "pointwise":
@@ -167,7 +165,7 @@ class Engine:
             return onnxruntime.InferenceSession(
                 self.bundle.part(part).tobytes(),
                 options,
-                providers=[self._provider, "CPUExecutionProvider"][: 1 + (self.device != "cpu")],
+                providers=self._providers,
             )
         except Exception as error:  # onnxruntime raises many types of its own, none of them public
             raise BundleError(
@@ -187,16 +185,3 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     return options
-
-
-def execution_provider(device: str) -> str:
-    """The onnxruntime provider of a device; raises `InputError` where it is unknown or not installed."""
-    if device not in _PROVIDERS:
-        raise InputError(f"device: got {device!r}, expected one of {', '.join(_PROVIDERS)}")
-    provider, installed = _PROVIDERS[device], onnxruntime.get_available_providers()
-    if provider not in installed:
-        raise InputError(
-            f"device {device}: this onnxruntime has {', '.join(installed)} only; "
-            f"install {'onnxruntime-gpu' if device == 'cuda' else 'onnxruntime'}, or use another device"
-        )
-    return provider

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .candidates import plain_id
-from .engine import Device
+from .devices import Device
 from .errors import InputError
 from .item_ids import ItemId
 from .pointwise_engine import PointwiseEngine

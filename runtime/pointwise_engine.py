@@ -21,7 +21,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from .bundle import Bundle
-from .engine import Device, execution_provider, session_options
+from .devices import Device, execution_providers
+from .engine import session_options
 from .errors import BundleError, InputError
 from .features import FeatureSchema, Field
 from .field_tables import read_tables
@@ -200,7 +201,7 @@ class PointwiseEngine:
             return onnxruntime.InferenceSession(
                 graph,
                 session_options(threads),
-                providers=list(dict.fromkeys([execution_provider(device), "CPUExecutionProvider"])),
+                providers=execution_providers(device),
             )
         except InputError:
             raise

@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 
 from .adaptation import SOURCES, read_prior
 from .candidates import Candidates, item_rows, plain_id, read_candidates
-from .engine import Device, Engine
+from .devices import Device
+from .engine import Engine
 from .errors import BundleError, InputError
 from .examination import read_examination
 from .item_categories import PART, read_categories

@@ -253,7 +253,7 @@ def test_cuda_that_is_not_there_is_one_line(cli: Cli, folder: Path):
     assert done.exit_code == 2
     assert done.stderr == (
         "pocketrec: error: device cuda: this onnxruntime has CPUExecutionProvider only; "
-        "install onnxruntime-gpu, or use --device cpu\n"
+        "install onnxruntime-gpu, or use another device\n"
     )
 
 

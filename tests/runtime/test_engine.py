@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pocketrec.runtime import Engine, InputError
-from pocketrec.runtime.engine import execution_provider
+from pocketrec.runtime.devices import DEVICES, PROVIDERS, execution_providers
 
 
 @pytest.fixture
@@ -85,7 +85,8 @@ def test_devices(range_bundle: Path) -> None:
         Engine.load(range_bundle, device="tpu")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="threads: got 0, expected at least 1"):
         Engine.load(range_bundle, threads=0)
-    assert execution_provider("cpu") == "CPUExecutionProvider"
+    assert execution_providers("cpu") == ["CPUExecutionProvider"]
+    assert all(PROVIDERS[device][-1] == "CPUExecutionProvider" for device in DEVICES)
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, range_bundle: Path) -> None:
@@ -94,3 +95,6 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, range_bundl
         InputError, match=r"device cuda: this onnxruntime has .* only; install onnxruntime-gpu"
     ):
         Engine.load(range_bundle, device="cuda")
+    installed = ["TensorrtExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: installed)
+    assert execution_providers("tensorrt") == installed, "what is not installed is not asked for"
