@@ -6,6 +6,7 @@
 #   make test-bare  the runtime's tests against the built wheel, with numpy and onnxruntime alone
 #   make results    measure every figure of the README again (needs ../shared or SHARED=; about 25 minutes)
 #   make families   the default recipe on every checkpoint of ../shared (about two hours; goes on where it stopped)
+#   make recipes    each named recipe on two checkpoints of ../shared (about half an hour; goes on where it stopped)
 #   make state      what a user's state costs and survives: kill -9, a million events, a hundred thousand users
 #   make adaptation train, compress and replay what docs/adaptation.md reports (needs ../shared or SHARED=; about an hour)
 #   make text       compress all-MiniLM-L6-v2 on titles of games and measure cold items (needs ../shared or SHARED=; about 20 minutes)
@@ -67,6 +68,13 @@ results: $(VENV)/.compress.stamp
 families: $(VENV)/.compress.stamp
 	$(BIN)/python -m pocketrec.cli.families --checkpoints $(SHARED)/checkpoints --data $(SHARED)/data \
 	    --out out/families --json-dir $(RESULTS)/families
+	$(BIN)/python -m pocketrec.benchmarks.readme_tables README.md $(RESULTS)
+
+# What each named recipe gives, on a large catalogue and on long histories.
+.PHONY: recipes
+recipes: $(VENV)/.compress.stamp
+	$(BIN)/python -m pocketrec.cli.recipes --checkpoints $(SHARED)/checkpoints --data $(SHARED)/data \
+	    --out out/recipes --json-dir $(RESULTS)/recipes
 	$(BIN)/python -m pocketrec.benchmarks.readme_tables README.md $(RESULTS)
 
 # What a user's state costs and survives, on a bundle that `make results` made; about 15 minutes.

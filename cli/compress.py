@@ -55,7 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--recipe",
         metavar="NAME",
         default="balanced",
-        help="balanced (default), lossless, int8, or a .toml file",
+        help="balanced (default), lossless, tiny, int8, or a .toml file",
     )
     what.add_argument("--bits", metavar="N", type=int, help="bits a value of the item table: 2, 3, 4 or 8")
     what.add_argument(

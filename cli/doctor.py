@@ -18,6 +18,7 @@ PACKAGES = {
     "compress": ("torch", "torch-pruning", "onnx", "onnxscript", "safetensors"),
     "embed": ("tokenizers",),
     "text": ("optimum-onnx", "transformers"),
+    "search": ("optuna",),
 }
 
 

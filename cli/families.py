@@ -113,29 +113,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="The default recipe on every checkpoint, beside its framework's own figure.",
         allow_abbrev=False,
     )
+    add_folders(parser, json_dir=Path("benchmarks/results/families"), out=Path("out/families"))
+    parser.add_argument("--only", metavar="NAME", nargs="+", choices=[row.name for row in ROWS])
+    args = parser.parse_args(argv)
+    return measure_all([(row, None) for row in ROWS if args.only is None or row.name in args.only], args)
+
+
+def add_folders(parser: argparse.ArgumentParser, *, json_dir: Path, out: Path) -> None:
+    """The options of this table and of `cli.recipes`."""
     parser.add_argument("--checkpoints", metavar="FOLDER", type=Path, required=True)
     parser.add_argument("--data", metavar="FOLDER", type=Path, required=True)
-    parser.add_argument(
-        "--json-dir", metavar="FOLDER", type=Path, default=Path("benchmarks/results/families")
-    )
-    parser.add_argument(
-        "--out", metavar="FOLDER", type=Path, default=Path("out/families"), help="for the bundles"
-    )
-    parser.add_argument("--only", metavar="NAME", nargs="+", choices=[row.name for row in ROWS])
+    parser.add_argument("--json-dir", metavar="FOLDER", type=Path, default=json_dir)
+    parser.add_argument("--out", metavar="FOLDER", type=Path, default=out, help="for the bundles")
     parser.add_argument(
         "--threads", metavar="N", default="1", help="of torch while it compresses (default: 1)"
     )
     parser.add_argument("--force", action="store_true", help="compress again where a bundle is there")
-    args = parser.parse_args(argv)
+
+
+def measure_all(pairs: Sequence[tuple[Row, str | None]], args: argparse.Namespace) -> int:
+    """Measure rows, each with a recipe (None is the default one); the exit code: 1 where one failed."""
     args.out.mkdir(parents=True, exist_ok=True)
     args.json_dir.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
     try:
-        for row in ROWS:
-            if args.only is None or row.name in args.only:
-                print(f"\n== {row.name}: {row.family}, {row.framework}, {row.data_name}", flush=True)
-                if not measure(row, args):
-                    failed.append(row.name)
+        for row, recipe in pairs:
+            print(f"\n== {row.name}: {row.family}, {row.framework}, {row.data_name}", flush=True)
+            if not measure(row, args, recipe):
+                failed.append(row.name)
     except KeyboardInterrupt:
         print("pocketrec: interrupted; the rows before this one are written", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -144,12 +149,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def measure(row: Row, args: argparse.Namespace) -> bool:
+def measure(row: Row, args: argparse.Namespace, recipe: str | None = None) -> bool:
     """Compress, compare, time, write; False where the checkpoint could not be compressed (it has been said why)."""
     bundle, teacher = (args.out / f"{row.name}{suffix}.pocket" for suffix in ("", ".teacher"))
     command = [
         "compress", f"{args.checkpoints / row.checkpoint}", "--data", f"{args.data / row.data}", "-o", f"{bundle}",
-        "--teacher-out", f"{teacher}", "--threads", args.threads,
+        "--teacher-out", f"{teacher}", "--threads", args.threads, *([] if recipe is None else ["--recipe", recipe]),
     ]  # fmt: skip
     if args.force or not (bundle.exists() and teacher.exists()):
         code = pocketrec([*command, "--force"])

@@ -115,12 +115,22 @@ RECIPES: dict[str, Recipe] = {
         neighbors=NeighborsConfig(keep=1.0),
         adaptation=AdaptationConfig(),
     ),
+    "tiny": Recipe(
+        name="tiny",
+        prune=PruneConfig(keep_heads=0.25, keep_inner=0.25),
+        distill=DistillConfig(),
+        table=TableConfig(bits=2),
+        encoder=EncoderConfig(),
+        neighbors=NeighborsConfig(keep=0.95, bits=4),
+        adaptation=AdaptationConfig(taste_width=0),
+    ),
     "int8": Recipe(
         name="int8", table=TableConfig(bits=8), encoder=EncoderConfig(), neighbors=NeighborsConfig()
     ),
 }
-"""`balanced`, the default: small, fast and as good. `lossless`: rounding only, done in a minute. `int8`: what every
-other tool calls quantization, for comparison."""
+"""`balanced`, the default: small, fast and as good. `lossless`: rounding only, done in a minute. `tiny`: as small as it gets
+while the ranking is still worth having; nothing gentler is taken where it loses. `int8`: what every other tool calls
+quantization, for comparison."""
 
 _SECTIONS: dict[str, type[Any]] = {
     "prune": PruneConfig,
