@@ -150,8 +150,8 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("balance", r"recipe 'balance': expected balanced, lossless, int8, or a file that ends in .toml; did you mean 'balanced'\?"),
-        ("zzz", r"recipe 'zzz': expected balanced, lossless, int8, or a file that ends in .toml$"),
+        ("balance", r"recipe 'balance': expected balanced, lossless, tiny, int8, or a file that ends in .toml; did you mean 'balanced'\?"),
+        ("zzz", r"recipe 'zzz': expected balanced, lossless, tiny, int8, or a file that ends in .toml$"),
         ("recipe.json", r"a file that ends in .toml"),
     ],
 )  # fmt: skip
