@@ -231,7 +231,7 @@ def test_force_replaces(compress, tmp_path: Path) -> None:
     [
         (
             ("--recipe", "balance"),
-            "recipe 'balance': expected balanced, lossless, int8, .*did you mean 'balanced'?",
+            "recipe 'balance': expected balanced, lossless, tiny, int8, .*did you mean 'balanced'?",
         ),
         (("--recipe", "no.toml"), "no.toml: no such file or directory"),
         (("--bits", 5), "table: bits 5, expected one of 2, 3, 4, 8"),
