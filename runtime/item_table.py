@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .errors import BundleError, InputError
+from .gathered_rows import GatheredRows
 
 ROW_BITS = (2, 3, 4, 8)
 WIDTH_MULTIPLE = 16  # the smallest block of MatMulNBits
@@ -73,20 +74,18 @@ class QuantizedRows:
 
     def lookup(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors of the given rows: int64 (...) -> float32 (..., D)."""
-        flat = rows.ravel()
-        levels = self._levels_at(flat)
-        # the sum of planes is exact and is scaled afterwards: a row is the same bit for bit, whoever asks for it
-        values = levels if self.bits in (4, 8) else np.matmul(_PLANE_WEIGHTS[: self.bits], levels)
-        values *= self._scale.take(flat)[:, None]
-        return values.reshape(*rows.shape, padded_width(self.width))[..., : self.width]
+        return self.gather(rows.ravel()).vectors().reshape(*rows.shape, self.width)
+
+    def gather(self, rows: NDArray[np.int64]) -> GatheredRows:
+        """Rows unpacked once, for their scores and their vectors: int64 (C,)."""
+        weights = None if self.bits in (4, 8) else _PLANE_WEIGHTS[: self.bits]
+        return GatheredRows(self._levels_at(rows), self.width, self._scale.take(rows), weights)
 
     def score(self, users: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Dot products of each user with its candidates: float32 (B, D), int64 (B, C) -> float32 (B, C)."""
         if len(users) == 1:  # how a device asks
-            return self._score_one(users[0], rows[0])[None]
-        return np.stack(
-            [self._score_one(user, candidates) for user, candidates in zip(users, rows, strict=True)]
-        )
+            return self.gather(rows[0]).scores(users[0])[None]
+        return np.stack([self.gather(c).scores(user) for user, c in zip(users, rows, strict=True)])
 
     def with_levels(self, levels: NDArray[np.float32]) -> QuantizedRows:
         """The same scales with other levels, float32 (N, D), for whoever knows better than the nearest ones."""
@@ -119,28 +118,15 @@ class QuantizedRows:
         return packed, 4
 
     def _levels_at(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Levels of rows (C,): float32 (C, padded_width), or by bit plane (C, bits, padded_width).
+        """Levels of rows (C,): float32 (C, padded_width), or by bit plane (C * bits, padded_width).
 
         Each byte is looked up whole; `take` along the first axis is several times faster than fancy indexing.
         """
-        packed = self.codes.take(rows, axis=0)
+        packed, padded = self.codes.take(rows, axis=0), padded_width(self.width)
         if self.bits == 8:
             return packed.astype(np.float32) - np.float32(128)
-        if self.bits == 4:
-            return _LEVELS_OF_BYTE.take(packed, axis=0).reshape(len(rows), padded_width(self.width))
-        return _SIGNS_OF_BYTE.take(packed, axis=0).reshape(len(rows), self.bits, padded_width(self.width))
-
-    def _score_one(self, user: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32 (D,), int64 (C,) -> float32 (C,)."""
-        padded = padded_width(self.width)
-        if padded != self.width:
-            user = np.concatenate([user, np.zeros(padded - self.width, np.float32)])
-        # one product for all planes of all candidates: a stack of small ones would cost a call each
-        products = self._levels_at(rows).reshape(-1, padded) @ user
-        if self.bits not in (4, 8):
-            products = products.reshape(-1, self.bits) @ _PLANE_WEIGHTS[: self.bits]
-        products *= self._scale.take(rows)
-        return products
+        levels = _LEVELS_OF_BYTE if self.bits == 4 else _SIGNS_OF_BYTE
+        return levels.take(packed, axis=0).reshape(-1, padded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,6 +151,10 @@ class FloatRows:
     def lookup(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors of the given rows: int64 (...) -> float32 (..., D)."""
         return self.values.take(rows, axis=0)
+
+    def gather(self, rows: NDArray[np.int64]) -> GatheredRows:
+        """As `QuantizedRows.gather`."""
+        return GatheredRows(self.values.take(rows, axis=0), self.width)
 
     def score(self, users: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Dot products of each user with its candidates: float32 (B, D), int64 (B, C) -> float32 (B, C)."""
