@@ -163,9 +163,14 @@ def run(args: argparse.Namespace) -> int:
         validate=lambda m: float(per_user(rank(TorchScorer(m), asked, "validate").ranks, "ndcg@10").mean()),
         seed=args.seed,
         track=terminal_track,
+        on_epoch=lambda done: log(
+            f"epoch {done['epoch']:<3.0f} loss {done['loss']:.4f}, validation NDCG@10 {done['validation_ndcg10']:.4f},"
+            f" {done['seconds']:.0f} s"
+        ),
     )
     log(
-        f"training  {len(report['epochs'])} epochs in {report['seconds']:.0f} s; the best is epoch {report['best_epoch']}:"
+        f"training  {len(report['epochs'])} epochs in {report['seconds']:.0f} s"
+        f"{', interrupted' if report['interrupted'] else ''}; the best is epoch {report['best_epoch']}:"
         f" validation NDCG@10 {report['validation_ndcg10']:.4f}"
     )
     metrics = {

@@ -13,8 +13,8 @@ In an epoch each event is the target once: sequences longer than `max_length` ar
 other ones each time. Windows of similar length share a right-padded batch. Logits are computed, and their gradients
 summed, in chunks of positions, so that memory does not grow with batch x length x catalogue.
 
-After each epoch `validate` measures the model; the best epoch is kept, and `patience` epochs without a better one end
-the training. The same seed on the same machine, with the same number of threads, gives the same weights.
+After each epoch `validate` measures the model; the best epoch is kept, and `patience` epochs without a better one, or
+Ctrl-C, end the training. The same seed on the same machine, with the same number of threads, gives the same weights.
 """
 
 from __future__ import annotations
@@ -89,11 +89,16 @@ def train_sasrec(
     validate: Callable[[SASRec], float],
     seed: int,
     track: Track = untracked,
+    on_epoch: Callable[[dict[str, float]], object] = lambda _epoch: None,
 ) -> tuple[SASRec, dict[str, Any]]:
     """Train a fresh model on training sequences of item rows, oldest first.
 
+    An interruption (`KeyboardInterrupt`) after the first epoch ends the training as `patience` does: the best epoch
+    so far is kept, for it may have taken an hour.
+
     Args:
         validate: NDCG@10 on the validation item; higher is better. Gets the model in evaluation mode.
+        on_epoch: told after each epoch: epoch, loss, validation_ndcg10, seconds.
 
     Returns:
         The model of the best epoch, in evaluation mode, and what happened, epoch by epoch.
@@ -104,7 +109,7 @@ def train_sasrec(
     _check(sequences, model_config)
     with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator: put it back after
         torch.manual_seed(seed)
-        return _train(sequences, config, model_config, validate, seed, track)
+        return _train(sequences, config, model_config, validate, seed, track, on_epoch)
 
 
 def _train(
@@ -114,6 +119,7 @@ def _train(
     validate: Callable[[SASRec], float],
     seed: int,
     track: Track,
+    on_epoch: Callable[[dict[str, float]], object],
 ) -> tuple[SASRec, dict[str, Any]]:
     generator = np.random.default_rng(seed)
     negatives = config.negatives_for(model_config.n_items)
@@ -121,11 +127,11 @@ def _train(
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     best, best_value, best_epoch = copy.deepcopy(model).eval(), -1.0, 0
     epochs: list[dict[str, float]] = []
+    interrupted = False
     n_events = sum(max(len(sequence) - 1, 0) for sequence in sequences)
-    for epoch in range(1, config.epochs + 1):
-        began, loss_sum = time.perf_counter(), 0.0
-        model.train()
-        title = f"train, epoch {epoch}/{config.epochs}, best NDCG@10 {max(best_value, 0.0):.4f}"
+
+    def learn_one_epoch(title: str) -> float:
+        loss_sum = 0.0
         with track(title, n_events) as advance:
             for rows, targets in window_batches(
                 sequences, model_config.max_length, config.batch_size, generator
@@ -135,21 +141,34 @@ def _train(
                 loss, n = backward_(model, rows, targets, sampled=sampled, mask_history=config.mask_history)
                 if not math.isfinite(loss):
                     raise InputError(
-                        f"train: the loss is {loss} in epoch {epoch}; try a lower learning rate than {config.learning_rate:g}"
+                        f"train: the loss is {loss} in epoch {len(epochs) + 1}; try a lower learning rate than {config.learning_rate:g}"
                     )
                 optimizer.step()
                 loss_sum += loss * n
                 advance(n)
-        model.eval()
-        value = validate(model)
-        epochs.append(
-            {
-                "epoch": epoch,
-                "loss": loss_sum / n_events,
-                "validation_ndcg10": value,
-                "seconds": time.perf_counter() - began,
-            }
-        )
+        return loss_sum / n_events
+
+    for epoch in range(1, config.epochs + 1):
+        began = time.perf_counter()
+        title = f"train, epoch {epoch}/{config.epochs}, best NDCG@10 {max(best_value, 0.0):.4f}"
+        try:
+            model.train()
+            loss = learn_one_epoch(title)
+            model.eval()
+            value = validate(model)
+        except KeyboardInterrupt:
+            if not epochs:
+                raise
+            interrupted = True
+            break
+        done = {
+            "epoch": epoch,
+            "loss": loss,
+            "validation_ndcg10": value,
+            "seconds": time.perf_counter() - began,
+        }
+        epochs.append(done)
+        on_epoch(done)
         if value > best_value:
             best, best_value, best_epoch = copy.deepcopy(model), value, epoch
         elif epoch - best_epoch >= config.patience:
@@ -158,6 +177,7 @@ def _train(
         "epochs": epochs,
         "best_epoch": best_epoch,
         "validation_ndcg10": best_value,
+        "interrupted": interrupted,
         "negatives": negatives or model_config.n_items - 1,
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": sum(e["seconds"] for e in epochs),

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,8 @@ def test_prints_its_figures_beside_popularity(
     assert lines[1] == (
         "model SASRec: 40 items x 16, 1 layers, 1 heads, history of 10; softmax over the catalogue"
     )
-    assert lines[2].startswith("training 1 epochs in ")
+    assert lines[2].startswith("epoch 1 loss ")
+    assert lines[3].startswith("training 1 epochs in ")
     assert any(line.startswith("NDCG@10 0.") for line in lines)
     assert lines[-1].startswith(f"{output}: ")
 
@@ -241,17 +243,21 @@ def test_a_loss_that_diverges_writes_nothing(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_ctrl_c_in_the_middle_leaves_nothing(data: Path, tmp_path: Path) -> None:
-    command = [
-        "train",
-        str(data),
-        "-o",
-        str(tmp_path / "m.safetensors"),
-        "--epochs",
-        "100000",
-        "--patience",
-        "100000",
-    ]
+def test_ctrl_c_in_the_first_epoch_leaves_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> Iterator[object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pocketrec.compress.train.window_batches", interrupted)
+    assert main(["train", str(data), "-o", str(tmp_path / "m.safetensors")]) == 130
+    assert capsys.readouterr().err == "pocketrec: interrupted; nothing was written\n"
+    assert files_of(tmp_path) == []
+
+
+def test_ctrl_c_later_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    command = ["train", str(data), "-o", str(output), "--epochs", "100000", "--patience", "100000"]
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "pocketrec.cli.main", *command],
         stdout=subprocess.PIPE,
@@ -259,8 +265,9 @@ def test_ctrl_c_in_the_middle_leaves_nothing(data: Path, tmp_path: Path) -> None
         text=True,
     )
     assert process.stdout is not None
-    assert [process.stdout.readline().split()[0] for _ in range(2)] == ["data", "model"]  # then it trains
+    assert [process.stdout.readline().split()[0] for _ in range(3)] == ["data", "model", "epoch"]
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (130, "pocketrec: interrupted; nothing was written\n")
-    assert files_of(tmp_path) == []
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    assert ", interrupted; the best is epoch " in stdout
+    assert load_teacher(output).model.config.n_items > 0

@@ -93,6 +93,25 @@ def test_keeps_the_best_epoch_and_stops_when_none_is_better() -> None:
     assert torch.equal(model.item_table, seen[1])
 
 
+def test_an_interruption_keeps_the_best_epoch_and_in_the_first_it_is_one() -> None:
+    values = iter([0.1, 0.3, 0.2])
+    told: list[float] = []
+
+    def validate(_: SASRec) -> float:
+        try:
+            return next(values)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    _, report = train_sasrec(
+        cycles(), CONFIG, MODEL, validate=validate, seed=0, on_epoch=lambda e: told.append(e["epoch"])
+    )
+    assert (len(report["epochs"]), report["best_epoch"], report["interrupted"]) == (3, 2, True)
+    assert told == [1, 2, 3]
+    with pytest.raises(KeyboardInterrupt):
+        train_sasrec(cycles(), CONFIG, MODEL, validate=validate, seed=0)
+
+
 @pytest.mark.parametrize("mask_history", [True, False])
 @pytest.mark.parametrize("sampled", [None, torch.tensor([1, 4, 7, 9])], ids=["catalogue", "sampled"])
 def test_the_loss_and_its_gradient_are_those_of_the_formula_whatever_the_chunk(
