@@ -23,7 +23,25 @@ from statistics import median
 
 TASKS = ("rerank", "recommend")
 
-_CHILD = r"""
+PEAK = r"""
+def peak():
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:
+        import psutil
+        return psutil.Process().memory_info().peak_wset
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if sys.platform == "darwin" else usage * 1024
+"""
+"""The function that a measured process ends with."""
+
+_CHILD = (
+    r"""
 import json, sys
 import numpy, onnxruntime
 task, path, threads, device = sys.argv[1:]
@@ -49,21 +67,10 @@ elif task != "baseline":
         user.rerank(ranker.engine.item_ids.ids(numpy.arange(min(100, n_items))), k=10)
     else:
         user.recommend(k=10)
-def peak():
-    try:
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        import resource
-    except ImportError:
-        import psutil
-        return psutil.Process().memory_info().peak_wset
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage if sys.platform == "darwin" else usage * 1024
-print(json.dumps(peak()))
 """
+    + PEAK
+    + "print(json.dumps(peak()))\n"
+)
 
 
 def baseline_memory(*, n_repeats: int = 3) -> int:
