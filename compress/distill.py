@@ -1,13 +1,12 @@
 """Distillation: a student learns to rank the whole catalogue as its teacher does.
 
-For a history h that ends at some event of a training sequence, with z the scores of the catalogue,
+For a history that ends at some event of a training sequence,
 
-    loss = soft_weight * T^2 * KL( softmax(z_teacher / T) || softmax(z_student / T) )
-         + (1 - soft_weight) * CE( softmax(z_student), true next item )
+    loss = soft_weight * soft + (1 - soft_weight) * hard + order_weight * order + hidden_weight * hidden
 
-(Hinton et al. 2015, arXiv:1503.02531, eq. 1 and section 2; whole-catalogue soft targets.) Items of the history are left
-out of both distributions, since they are masked when it ranks: no capacity is spent on them. The last prefix of a
-sequence has no next item that training may see, so it has the soft term alone.
+whose terms are those of `distill_loss`: the teacher's distribution over the catalogue, the true next item, the order of the
+teacher's best, and its user vector. The last prefix of a sequence has no next item that training may see, so it has no
+hard term. Where the catalogue is too large to score for every history, some of it stands for all (`sampled_lessons`).
 
 Each epoch takes every user's whole training sequence and some random shorter ones, each ending at the
 position at which it will be asked: histories come without padding, grouped by length. After each epoch the running
@@ -21,7 +20,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -31,8 +30,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..benchmarks.progress import Track, untracked
+from .distill_loss import (
+    MASKED,
+    best_of_others,
+    consuming_distillation_loss,
+    hidden_loss,
+    order_loss,
+)
 from .fake_quantize import RowQuantizer
 from .models.protocol import SequenceModel
+from .train import FULL_SOFTMAX_ITEMS, SAMPLED_NEGATIVES
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,18 @@ class DistillConfig:
     Juditsky 1992): it averages the noise of small batches and of rounding. 0 keeps the last weights."""
     mask_history: bool = True
     """Leave items of the history out of both distributions; false where people come back to items."""
+    hidden_weight: float = 0.0
+    """Of the distance to the teacher's user vector. It helps a student that starts far from its teacher; one that starts
+    as a copy is nearer than this can bring it."""
+    order_weight: float = 0.0
+    """Of the list-wise loss over the teacher's best `order_length` items against as many that the student overrates."""
+    order_length: int = 20
+    """Places whose order counts: what is shown, and as many again."""
+    sampled_items: int | None = None
+    """Items drawn for a batch, which stand for the catalogue beside the teacher's `teacher_top`; 0: the whole catalogue;
+    None: the whole one up to 50,000 items, else 1,024."""
+    teacher_top: int = 64
+    """Best items of the teacher that are remembered of each history, where the catalogue is sampled."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.soft_weight <= 1:
@@ -80,6 +99,31 @@ class DistillConfig:
             raise ValueError("distill: dropout and average_decay must be at least 0 and below 1")
         if min(self.temperature, self.learning_rate, self.table_learning_rate) <= 0:
             raise ValueError("distill: temperature and learning rates must be positive")
+        if min(self.hidden_weight, self.order_weight) < 0 or min(self.order_length, self.teacher_top) < 1:
+            raise ValueError(
+                "distill: hidden_weight and order_weight must be at least 0, order_length and teacher_top at least 1"
+            )
+        if self.sampled_items is not None and self.sampled_items < 0:
+            raise ValueError(
+                f"distill: sampled_items {self.sampled_items}, expected 0 (the whole catalogue) or more"
+            )
+
+    def sampled_of(self, n_items: int) -> int:
+        """Items drawn for a batch from a catalogue of `n_items`; 0: all of it is scored."""
+        wanted = self.sampled_items
+        if wanted is None:
+            wanted = 0 if n_items <= FULL_SOFTMAX_ITEMS else SAMPLED_NEGATIVES
+        return wanted if wanted < n_items else 0
+
+
+class Lessons(Protocol):
+    """What the teacher says of histories, and how far the student is from it."""
+
+    def epoch(
+        self, generator: np.random.Generator
+    ) -> Iterator[tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]]:
+        """Batches in random order: rows int64 (B, n), and the loss of the student's user vectors (B, D) and table."""
+        ...
 
 
 def distill(
@@ -105,7 +149,10 @@ def distill(
     generator = np.random.default_rng(seed)
     torch.manual_seed(seed)  # dropout, where the student has it, draws from torch's global generator
     quantizer = RowQuantizer(student.item_table.shape[0], bits)
+    to_teacher = _to_teacher(student, teacher) if config.hidden_weight else None
+    lessons = _lessons(student, teacher, sequences, config, to_teacher, generator)
     encoder = [p for name, p in student.named_parameters() if name != "item_table"]  # type: ignore[attr-defined]
+    encoder += [] if to_teacher is None else to_teacher.parameters()
     optimizer = torch.optim.Adam(
         [
             {"params": encoder, "lr": config.learning_rate},
@@ -114,7 +161,6 @@ def distill(
     )
     n_histories, n_seen = epoch_histories(sequences, config), 0
     rates = (config.learning_rate, config.table_learning_rate)
-    teacher_table = teacher.item_table.detach()
     for module in student.modules():  # type: ignore[attr-defined]
         if isinstance(module, nn.Dropout):
             module.p = config.dropout
@@ -125,14 +171,9 @@ def distill(
         began, total, n_steps = time.perf_counter(), 0.0, 0
         student.train()  # type: ignore[attr-defined]
         with track(f"distill, epoch {epoch}/{config.epochs}", n_histories) as advance:
-            for rows, targets in prefix_batches(sequences, config, student.max_length, generator):
-                with torch.no_grad():
-                    expected = teacher.encode(teacher_table[rows]) @ teacher_table.T
+            for rows, loss_of in lessons.epoch(generator):
                 table = quantizer(student.item_table)
-                scores = student.encode(F.embedding(rows, table)) @ table.T
-                loss = distillation_loss(
-                    scores, expected, targets, rows if config.mask_history else None, config
-                )
+                loss = loss_of(student.encode(F.embedding(rows, table)), table)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * cosine_share(n_seen / (config.epochs * n_histories))
                 optimizer.zero_grad(set_to_none=True)
@@ -163,6 +204,78 @@ def distill(
     }
 
 
+def _lessons(
+    student: SequenceModel,
+    teacher: SequenceModel,
+    sequences: Sequence[NDArray[np.int64]],
+    config: DistillConfig,
+    to_teacher: nn.Linear | None,
+    generator: np.random.Generator,
+) -> Lessons:
+    from .sampled_lessons import SampledLessons  # which reads `prefix_batches` here
+
+    if config.sampled_of(len(teacher.item_table)):
+        return SampledLessons(teacher, sequences, config, student.max_length, to_teacher, generator)
+    return CatalogueLessons(teacher, sequences, config, student.max_length, to_teacher)
+
+
+def _to_teacher(student: SequenceModel, teacher: SequenceModel) -> nn.Linear | None:
+    """Takes user vectors to the teacher's space, where theirs is another: learned, from the map between the tables."""
+    if student.width == teacher.width:
+        return None
+    between = torch.linalg.lstsq(student.item_table.detach(), teacher.item_table.detach()).solution  # (r, D)
+    linear = nn.Linear(student.width, teacher.width, bias=False)
+    linear.weight = nn.Parameter(between.T.contiguous())
+    return linear
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CatalogueLessons:
+    """Every item of the catalogue is scored for every history, by both."""
+
+    teacher: SequenceModel
+    sequences: Sequence[NDArray[np.int64]]
+    config: DistillConfig
+    max_length: int
+    to_teacher: nn.Linear | None
+
+    def epoch(
+        self, generator: np.random.Generator
+    ) -> Iterator[tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]]:
+        """See `Lessons`; random prefixes, other ones each epoch."""
+        for rows, targets in prefix_batches(self.sequences, self.config, self.max_length, generator):
+
+            def loss_of(
+                users: Tensor, table: Tensor, rows: Tensor = rows, targets: Tensor = targets
+            ) -> Tensor:
+                return self._loss(users, table, rows, targets)
+
+            yield rows, loss_of
+
+    def _loss(self, users: Tensor, table: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        config, teacher_table = self.config, self.teacher.item_table.detach()
+        with torch.no_grad():
+            theirs = self.teacher.encode(teacher_table[rows])
+            expected = theirs @ teacher_table.T
+        history = rows if config.mask_history else None
+        scores, more = users @ table.T, 0.0
+        if config.order_weight:
+            known = expected if history is None else expected.scatter(1, history, MASKED)
+            ours = scores if history is None else scores.scatter(1, history, MASKED)
+            top = known.topk(min(config.order_length, known.shape[1] // 2), 1).indices
+            others = best_of_others(ours, top, top.shape[1])
+            more = config.order_weight * order_loss(picked(users, table, top), picked(users, table, others))
+        if config.hidden_weight:
+            mapped = users if self.to_teacher is None else self.to_teacher(users)
+            more = more + config.hidden_weight * hidden_loss(mapped, theirs)
+        return consuming_distillation_loss(scores, expected, targets, history, config) + more
+
+
+def picked(users: Tensor, table: Tensor, rows: Tensor) -> Tensor:
+    """Scores of some items for each user: (B, D), (N, D), int64 (B, C) -> (B, C)."""
+    return torch.bmm(F.embedding(rows, table), users[:, :, None])[:, :, 0]
+
+
 def prefixes_each(sequences: Sequence[NDArray[np.int64]], config: DistillConfig) -> int:
     """Random shorter histories of each user in an epoch: what the config says, or what fills the epoch."""
     n_users = sum(len(s) > 0 for s in sequences)
@@ -178,32 +291,6 @@ def epoch_histories(sequences: Sequence[NDArray[np.int64]], config: DistillConfi
 def cosine_share(done: float) -> float:
     """Share of the learning rate after a share `done` of the work: from 1 to a twentieth along a cosine."""
     return 0.05 + 0.475 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-_MASKED = -1e9
-"""Score of an item that is left out: its share of any softmax is exactly 0 in float32."""
-
-
-def distillation_loss(
-    scores: Tensor, expected: Tensor, targets: Tensor, history: Tensor | None, config: DistillConfig
-) -> Tensor:
-    """The loss above; scores and expected (B, N), targets (B,) with -1 for none, history (B, n) rows or None."""
-    if history is not None:
-        scores = scores.scatter(1, history, _MASKED)
-        expected = expected.scatter(1, history, _MASKED)
-    student_log = scores.log_softmax(1)
-    soft_log = student_log if config.temperature == 1 else (scores / config.temperature).log_softmax(1)
-    soft = (expected / config.temperature).softmax(1)
-    # the teacher's own entropy does not depend on the student: the cross-entropy has the same gradient as KL
-    cross_entropy = -torch.einsum("bn,bn->b", soft, soft_log).mean()
-    loss = config.soft_weight * config.temperature**2 * cross_entropy
-    known = targets >= 0
-    if history is not None:  # who comes back to an item asks for what is masked: no hard target then
-        known = known & (history != targets[:, None]).all(1)
-    if config.soft_weight < 1 and bool(known.any()):
-        hard = -student_log[known, targets[known]].sum() / len(targets)
-        loss = loss + (1 - config.soft_weight) * hard
-    return loss
 
 
 def prefix_batches(

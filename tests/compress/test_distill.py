@@ -15,10 +15,10 @@ from pocketrec.compress.distill import (
     DistillConfig,
     cosine_share,
     distill,
-    distillation_loss,
     epoch_histories,
     prefix_batches,
 )
+from pocketrec.compress.distill_loss import distillation_loss
 from pocketrec.compress.fake_quantize import RowQuantizer
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 
