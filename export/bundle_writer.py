@@ -24,10 +24,12 @@ from torch import nn
 
 from ..runtime.atomic_file import write_atomically
 from ..runtime.bundle import write_bundle
+from ..runtime.codebook_rows import CodebookRows
 from ..runtime.engine import Engine
 from ..runtime.errors import GateError
 from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import ItemTable, QuantizedRows
+from ..runtime.tiered_rows import TieredRows
 from .encoder_graph import export_encoder
 from .encoder_int8 import EncoderForm, quantize_encoder
 from .scorer_graph import scorer_graph, scoring_block, scoring_error
@@ -81,7 +83,7 @@ def export_bundle(
     if content.encoder_form != "float32":
         graph = quantize_encoder(graph, content.encoder_form)
     described: dict[str, Any] = table.describe()
-    if isinstance(table, QuantizedRows):
+    if isinstance(table, QuantizedRows | TieredRows):
         described["block"] = scoring_block(table.width)
     manifest = {
         "name": content.name,
@@ -97,10 +99,11 @@ def export_bundle(
     }
     parts: dict[str, bytes | NDArray[Any]] = {
         "encoder.onnx": graph.SerializeToString(),
-        "scorer.onnx": scorer_graph(table).SerializeToString(),
         "prior_user": content.prior_user.astype(np.float32),
         **table.parts(),
     }
+    if not isinstance(table, CodebookRows):  # which numpy scores
+        parts["scorer.onnx"] = scorer_graph(table).SerializeToString()
     if content.item_ids.kind != "range":
         parts["item_ids"] = content.item_ids.to_bytes()
     with tempfile.TemporaryDirectory(prefix=f".{path.name[:100]}.", dir=path.parent) as folder:

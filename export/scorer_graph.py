@@ -8,49 +8,76 @@ of times slower, so it is never left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ..runtime.item_table import ItemTable, QuantizedRows, padded_width
+from ..runtime.item_table import FloatRows, ItemTable, QuantizedRows, padded_width
+from ..runtime.tiered_rows import TieredRows
 
 _IR_VERSION = 10
 _MAX_BLOCK = 256
 
 
-def scorer_graph(table: ItemTable) -> onnx.ModelProto:
-    """The scorer of a table of either format; the initializers' names are those that the engine hands over."""
+def scorer_graph(table: QuantizedRows | FloatRows | TieredRows) -> onnx.ModelProto:
+    """The scorer of a table; the initializers' names are those that the engine hands over.
+
+    Of a table in tiers it scores the quantized ones, side by side; the runtime does the rest (`runtime.tiered_rows`).
+    """
     users = helper.make_tensor_value_info("users", TensorProto.FLOAT, ["batch", table.width])
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", table.n_items])
-    opsets = [helper.make_opsetid("", 20)]
-    if isinstance(table, QuantizedRows):
-        block = scoring_block(table.width)
-        width, n_blocks = padded_width(table.width), padded_width(table.width) // block
-        source = "users"
-        nodes = []
-        initializers = []
-        if width != table.width:
-            pads = helper.make_tensor("pads", TensorProto.INT64, [4], [0, 0, 0, width - table.width])
-            initializers.append(pads)
-            nodes.append(helper.make_node("Pad", ["users", "pads"], ["padded"]))
-            source = "padded"
-        nodes.append(
-            helper.make_node(
-                "MatMulNBits", [source, "codes", "scales"], ["scores"], domain="com.microsoft",
-                K=width, N=table.n_items, bits=max(table.bits, 4), block_size=block, accuracy_level=4,
+    nodes: list[onnx.NodeProto] = []
+    initializers: list[TensorProto] = []
+    n_scores = table.n_items
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    match table:
+        case QuantizedRows():
+            _add_products_(nodes, initializers, [table], [""])
+        case TieredRows():
+            _add_products_(
+                nodes, initializers, table.quantized, [str(n) for n in range(len(table.quantized))]
             )
-        )  # fmt: skip
-        opsets.append(helper.make_opsetid("com.microsoft", 1))
-        initializers.append(
-            _external("codes", TensorProto.UINT8, [table.n_items, n_blocks, block * max(table.bits, 4) // 8])
-        )
-        initializers.append(_external("scales", TensorProto.FLOAT, [table.n_items, n_blocks]))
-    else:
-        nodes = [helper.make_node("Gemm", ["users", "values"], ["scores"], transB=1)]
-        initializers = [_external("values", TensorProto.FLOAT, [table.n_items, table.width])]
+            n_scores = sum(rows.n_items for rows in table.quantized)
+        case FloatRows():
+            nodes = [helper.make_node("Gemm", ["users", "values"], ["scores"], transB=1)]
+            initializers = [_external("values", TensorProto.FLOAT, [table.n_items, table.width])]
+            opsets = opsets[:1]
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", n_scores])
     graph = helper.make_graph(nodes, "scorer", [users], [scores], initializers)
     return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="pocketrec")
+
+
+def _add_products_(
+    nodes: list[onnx.NodeProto],
+    initializers: list[TensorProto],
+    tables: Sequence[QuantizedRows],
+    numbers: Sequence[str],
+) -> None:
+    """A product for each of some tables of one width, and their scores side by side."""
+    width = tables[0].width
+    block, stored = scoring_block(width), padded_width(width)
+    source = "users"
+    if stored != width:
+        initializers.append(helper.make_tensor("pads", TensorProto.INT64, [4], [0, 0, 0, stored - width]))
+        nodes.append(helper.make_node("Pad", ["users", "pads"], ["padded"]))
+        source = "padded"
+    results = ["scores"] if len(tables) == 1 else [f"scores{number}" for number in numbers]
+    for rows, number, result in zip(tables, numbers, results, strict=True):
+        bits, n_blocks = max(rows.bits, 4), stored // block
+        nodes.append(
+            helper.make_node(
+                "MatMulNBits", [source, f"codes{number}", f"scales{number}"], [result], domain="com.microsoft",
+                K=stored, N=rows.n_items, bits=bits, block_size=block, accuracy_level=4,
+            )
+        )  # fmt: skip
+        initializers.append(
+            _external(f"codes{number}", TensorProto.UINT8, [rows.n_items, n_blocks, block * bits // 8])
+        )
+        initializers.append(_external(f"scales{number}", TensorProto.FLOAT, [rows.n_items, n_blocks]))
+    if len(tables) > 1:
+        nodes.append(helper.make_node("Concat", results, ["scores"], axis=1))
 
 
 def scoring_block(width: int) -> int:
@@ -66,11 +93,11 @@ def scoring_error(
 ) -> NDArray[np.float32]:
     """How far the graph's scores of some items may be from exact ones: float32 (D,), int64 (C,) -> float32 (C,).
 
-    Zero for floats. For quantized rows, the user's vector is rounded to a 127th of each block's largest value:
+    Zero for floats and codebooks. For quantized rows, the user's vector is rounded to a 127th of each block's largest value:
 
         |error| <= sum over blocks of  max |user| / 254 * sum |row|
     """
-    if not isinstance(table, QuantizedRows):
+    if not isinstance(table, QuantizedRows | TieredRows):
         return np.zeros(len(rows), np.float32)
     block, padding = scoring_block(table.width), padded_width(table.width) - table.width
     users = np.pad(np.abs(user), (0, padding)).reshape(-1, block)  # (D / block, block)

@@ -24,11 +24,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from .bundle import Bundle
+from .codebook_rows import CodebookRows
 from .devices import Device, execution_providers
 from .errors import BundleError, InputError
 from .item_ids import ItemIds
-from .item_table import QuantizedRows, read_item_table
+from .item_table import FloatRows, QuantizedRows, read_item_table
 from .neighbors import no_vectors, read_neighbors
+from .tiered_rows import TieredRows
 from .top_k import top_k
 
 
@@ -119,7 +121,10 @@ class Engine:
         """Scores of the whole catalogue: float32 (B, D) -> float32 (B, N), a new array that the caller may change."""
         if self.neighbors is not None:
             return self.neighbors.score_all(users)
-        return self._catalogue_scorer().run(None, {"users": users})[0]  # type: ignore[return-value]
+        if isinstance(self.table, CodebookRows):
+            return self.table.score_all(users)
+        scores: NDArray[np.float32] = self._catalogue_scorer().run(None, {"users": users})[0]  # type: ignore[assignment]
+        return self.table.in_item_order(scores, users) if isinstance(self.table, TieredRows) else scores
 
     def top_k(
         self, user: NDArray[np.float32], k: int, exclude: NDArray[np.int64] | None = None
@@ -144,17 +149,30 @@ class Engine:
         return self._scorer
 
     def _scorer_weights(self) -> dict[str, NDArray[Any]]:
-        """The table as the scorer's initializers: the codes in place, the scales widened to float32 per block."""
-        table = self.table
-        if isinstance(table, QuantizedRows):
-            block = int(self.manifest["item_table"]["block"])
-            codes, bits = table.scoring_codes()
-            n_blocks = codes.shape[1] * 8 // bits // block
-            scales = np.repeat(
-                table.scales.astype(np.float32)[:, None] * np.float32(table.scale_unit), n_blocks, axis=1
-            )
-            return {"codes": codes.reshape(table.n_items, n_blocks, -1), "scales": scales}
-        return {"values": table.values}
+        """The table as the scorer's initializers, those of a tier numbered after the first."""
+        match self.table:
+            case QuantizedRows():
+                return self._row_weights(self.table, "")
+            case TieredRows():
+                tiers = (self._row_weights(tier, str(n)) for n, tier in enumerate(self.table.quantized))
+                return {name: weights for tier in tiers for name, weights in tier.items()}
+            case FloatRows():
+                return {"values": self.table.values}
+            case CodebookRows():
+                raise BundleError(f"{self.bundle.path}: codebooks are scored without a graph")
+
+    def _row_weights(self, rows: QuantizedRows, number: str) -> dict[str, NDArray[Any]]:
+        """The codes in place, the scales widened to float32 per block."""
+        block = int(self.manifest["item_table"]["block"])
+        codes, bits = rows.scoring_codes()
+        n_blocks = codes.shape[1] * 8 // bits // block
+        scales = np.repeat(
+            rows.scales.astype(np.float32)[:, None] * np.float32(rows.scale_unit), n_blocks, axis=1
+        )
+        return {
+            f"codes{number}": codes.reshape(rows.n_items, n_blocks, -1),
+            f"scales{number}": scales,
+        }
 
     def _session(self, part: str, weights: dict[str, NDArray[Any]]) -> onnxruntime.InferenceSession:
         options = session_options(self._threads)

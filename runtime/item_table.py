@@ -25,8 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle
+from .codebook_rows import CodebookRows, read_codebook_rows
 from .errors import BundleError, InputError
 from .gathered_rows import GatheredRows
+from .tiered_rows import TieredRows, read_tiered_rows
 
 ROW_BITS = (2, 3, 4, 8)
 WIDTH_MULTIPLE = 16  # the smallest block of MatMulNBits
@@ -171,7 +173,7 @@ class FloatRows:
         return {"item_values": self.values}
 
 
-ItemTable = QuantizedRows | FloatRows
+ItemTable = QuantizedRows | FloatRows | CodebookRows | TieredRows
 
 
 def quantize_rows(values: NDArray[np.floating[Any]], bits: int) -> QuantizedRows:
@@ -219,23 +221,40 @@ def read_item_table(bundle: Bundle) -> ItemTable:
     """The table of a bundle, mapped in place; raises `BundleError` where manifest and parts disagree."""
     described = bundle.manifest.get("item_table", {})
     n_items = bundle.manifest.get("items", {}).get("count")
-    width, bits = described.get("width"), described.get("bits")
-    if not all(type(v) is int and v > 0 for v in (n_items, width, bits)):
+    width = described.get("width")
+    if not all(type(v) is int and v > 0 for v in (n_items, width)):
         raise BundleError(
-            f"{bundle.path}: item table of {n_items!r} items, width {width!r}, {bits!r} bits; export the bundle again"
+            f"{bundle.path}: item table of {n_items!r} items, width {width!r}; export the bundle again"
         )
     match described.get("format"):
-        case "rows":
-            codes = bundle.array("item_codes", np.uint8, (n_items, row_bytes(width, bits)))
-            scales = bundle.array("item_scales", np.float16, (n_items,))
-            return QuantizedRows(
-                codes=codes, scales=scales, scale_unit=float(described["scale_unit"]), bits=bits, width=width
-            )
         case "float":
             return FloatRows(bundle.array("item_values", np.float32, (n_items, width)))
+        case "tiers":
+            return read_tiered_rows(bundle, described, n_items, _read_rows)
+        case _:
+            return _read_rows(bundle, described, n_items, "")
+
+
+def _read_rows(
+    bundle: Bundle, described: dict[str, Any], n_items: int, prefix: str
+) -> QuantizedRows | CodebookRows:
+    """A table, or a tier of one, whose parts are named after `prefix`."""
+    match described.get("format"):
+        case "rows":
+            width, bits, unit = (described.get(name) for name in ("width", "bits", "scale_unit"))
+            if not (type(width) is int and width > 0 and bits in ROW_BITS and isinstance(unit, float)):
+                raise BundleError(
+                    f"{bundle.path}: item table of width {width!r}, {bits!r} bits in units of {unit!r}; export the bundle again"
+                )
+            codes = bundle.array(f"{prefix}item_codes", np.uint8, (n_items, row_bytes(width, bits)))
+            scales = bundle.array(f"{prefix}item_scales", np.float16, (n_items,))
+            return QuantizedRows(codes=codes, scales=scales, scale_unit=unit, bits=bits, width=width)
+        case "codebooks":
+            return read_codebook_rows(bundle, described, n_items, prefix)
         case unknown:
             raise BundleError(
-                f"{bundle.path}: item table format {unknown!r}, this pocketrec reads rows and float; upgrade pocketrec"
+                f"{bundle.path}: item table format {unknown!r}, this pocketrec reads rows, codebooks, tiers and float; "
+                "upgrade pocketrec"
             )
 
 
