@@ -24,9 +24,10 @@ from ..export.scorer_graph import scoring_block
 from ..runtime.adaptation import OWN_EXPERTS, SOURCES, TASTE_EXPERTS, AdaptationPrior
 from ..runtime.engine import Engine
 from ..runtime.item_space import ItemSpace
+from ..runtime.item_spaces import ItemSpaces
 from ..runtime.item_table import QuantizedRows
 from ..runtime.mixture import Experts, Mixture
-from ..runtime.recency import RECENT, Recency
+from ..runtime.recency import RECENT
 from .choice_lists import (
     N_POPULAR,
     ChoiceLists,
@@ -118,9 +119,8 @@ class _Bench:
 
     def __init__(self, engine: Engine, spaces: list[ItemSpace]) -> None:
         self.engine = engine
-        self.spaces = spaces
+        self.spaces = ItemSpaces(spaces)
         self.names = OWN_EXPERTS + (TASTE_EXPERTS if len(spaces) == 2 else ())
-        self._recency = [Recency(space) for space in spaces]
 
     def after_learning(
         self, sequences: list[Rows], base_users: NDArray[np.float32], rng: np.random.Generator
@@ -144,7 +144,7 @@ class _Bench:
             mixture = Mixture(self.spaces, self.engine.prior(), base_alone)
             for n, vector in zip(learned[user], met[first:last], strict=True):
                 rows = draw_list(rng, even, sequence[: n + 1], N_POPULAR)
-                items = [space.table.lookup(rows) for space in self.spaces]
+                items = self.spaces.lookup(rows)
                 now = self._experts(mixture, vector, sequence[:n])
                 mixture.learn_(now, "catalogue", items, np.zeros(len(rows), np.float32), 0, chosen=True)
             experts.append(self._experts(mixture, base_users[user], sequence[:-1]))
@@ -154,13 +154,9 @@ class _Bench:
         """Z of each list, the chosen item first: float64 (U, C, K)."""
         found = np.empty((*lists.rows.shape, len(self.names)))
         for n, (user, rows) in enumerate(zip(lists.users.tolist(), lists.rows, strict=True)):
-            blocks = zip(self.spaces, experts[user].of_space, strict=True)
-            found[n] = np.concatenate([space.table.lookup(rows) @ block.T for space, block in blocks], axis=1)
+            found[n] = self.spaces.lookup(rows) @ experts[user].matrix.T
         return found
 
     def _experts(self, mixture: Mixture, user: NDArray[np.float32], history: Rows) -> Experts:
         recent = history[-RECENT:]
-        means = [
-            r.means(space.table.lookup(recent)) for r, space in zip(self._recency, self.spaces, strict=True)
-        ]
-        return mixture.experts(user, means, len(recent))
+        return mixture.experts(user, self.spaces.lookup(recent), len(recent))

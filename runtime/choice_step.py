@@ -9,23 +9,30 @@ z are the list's expert columns, v is what the event counts (1 for a click). A s
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 
 
 def choice_step(
-    delta: Floats, information: Floats, features: Floats, q: Floats, item: int, weight: float = 1.0
+    delta: Floats,
+    information: Floats,
+    features: NDArray[AnyFloat],
+    q: NDArray[AnyFloat],
+    item: int,
+    weight: float = 1.0,
 ) -> tuple[Floats, Floats]:
     """The next (delta, H), new arrays.
 
     Args:
         delta: float64 (K,).
         information: H, float64 (K, K), positive definite.
-        features: float64 (C, K).
-        q: float64 (C,), of sum 1.
+        features: float (C, K).
+        q: float (C,), of sum 1.
         item: which of the C was chosen.
         weight: of the event.
 
@@ -33,20 +40,16 @@ def choice_step(
     >>> delta.tolist()  # H = 1 + 1, z - mu = 1
     [0.5]
     """
-    mean = q @ features
-    centered = features - mean
-    grown = (centered.T * q) @ centered
-    step = centered[item]
-    if weight != 1.0:
-        grown *= weight
-        step *= weight
-    grown += information
-    moved = delta + np.linalg.solve(grown, step)
-    return (moved, grown) if math.isfinite(float(moved @ moved)) else (delta, information)
+    centered = features - q.dot(features)
+    grown = information + (centered.T * (q * weight)).dot(centered)
+    moved = delta + np.linalg.solve(grown, centered[item] * weight)
+    return (moved, grown) if math.isfinite(float(moved.dot(moved))) else (delta, information)
 
 
-def softmax(logits: Floats) -> Floats:
-    """float64 (C,) of sum 1."""
-    q = np.exp(logits - np.maximum.reduce(logits))
-    q /= np.add.reduce(q)  # the ufuncs themselves: the methods of an array cost a microsecond more, each
+def softmax(logits: NDArray[AnyFloat]) -> NDArray[AnyFloat]:
+    """Of each row, or of one: float (..., C) of sum 1."""
+    # the ufuncs themselves: the methods of an array cost a microsecond more, each
+    q = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
+    np.exp(q, out=q)
+    q /= np.add.reduce(q, axis=-1, keepdims=True)
     return q

@@ -36,6 +36,12 @@ class GatheredRows:
     plane_weights: Floats | None = None
     """float32 (planes,); None: one plane of weight 1."""
 
+    @property
+    def n_rows(self) -> int:
+        """C."""
+        planes = 1 if self.plane_weights is None else len(self.plane_weights)
+        return len(self.levels) // planes
+
     def scores(self, user: Floats) -> Floats:
         """Dot products with a user vector: float32 (D,) -> float32 (C,)."""
         padding = self.levels.shape[1] - len(user)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .list_items import ListItems
+
 
 @dataclass(slots=True, eq=False)
 class ListScores:
@@ -18,6 +20,8 @@ class ListScores:
     """float32 (C,): what a server's scores added; None without them."""
     by_server: NDArray[np.bool_] | None = None
     """bool (C,): which are unknown and have a score from the server; None without such."""
+    items: ListItems | None = None
+    """Those that are known, as they were looked up; None where nothing was."""
     dismissed: NDArray[np.bool_] | None = None
     """bool (C,); None where none is."""
     sent_back: float = 0.0

@@ -1,12 +1,13 @@
 """One user's mixture of experts: what the prior says, and what this user's choices made of it.
 
-A ranking has the experts' vectors as rows X (`adaptation`), one matrix a space, and weights w = prior + delta:
+A ranking has the experts' vectors as rows X (`adaptation`) and weights w = prior + delta. The spaces stand side by side
+(`item_spaces`), and an expert of one space is 0 in the others, so that one product serves all:
 
-    score_i = sum over spaces of e_i . (w X)
+    score_i = e_i . (w X)
 
 A choice c from a list with scores Z = E X' (C, K), q = softmax(Z w + log_weight + offset), teaches three things:
 
-    user vectors   by online softmax (`residual_user`), one a space
+    user vectors   by online softmax (`residual_user`), in all spaces at once
     weights        H <- H + sum q z z' - mu mu',  delta <- delta + H^-1 (z_c - mu),  mu = sum q z,
                    from H_0 = lambda diag(variances): a Newton step of the multinomial logit whose memory only grows
     the gate       A <- .95 A + (log q_c - log p_c), p the calibrated base alone; while A < -4 the calibrated base ranks,
@@ -23,7 +24,7 @@ model, and scores are reported in the model's own units.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 
 from .adaptation import OWN_EXPERTS, AdaptationPrior
 from .choice_step import choice_step, softmax
-from .item_space import ItemSpace
+from .item_spaces import ItemSpaces
 from .residual_user import ResidualUser
 
 Floats = NDArray[np.float32]
@@ -53,70 +54,81 @@ class Experts:
     While the model ranks alone nobody needs them before the first lesson, and a re-ranking is spared the work.
     """
 
-    __slots__ = ("_made", "_make", "n_recent")
+    __slots__ = ("_make", "_matrix", "base", "n_recent")
 
-    def __init__(self, make: Callable[[], tuple[Floats, ...]], n_recent: int) -> None:
-        self._make = make
-        self._made: tuple[Floats, ...] | None = None
+    def __init__(self, base: Floats, n_recent: int, make: Callable[[], Floats]) -> None:
+        self.base = base
+        """float32 (width of the model's space,): the model's user vector."""
         self.n_recent = n_recent
         """Events of the history that they look at; with none only the base has something to say."""
+        self._make = make
+        self._matrix: Floats | None = None
 
     @property
-    def of_space(self) -> tuple[Floats, ...]:
-        """float32 (K of the space, D), one a space."""
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+    def matrix(self) -> Floats:
+        """X, float32 (K, D)."""
+        if self._matrix is None:
+            self._matrix = self._make()
+        return self._matrix
 
 
 class Mixture:
     """One user's experts, weights and gate. Spaces: the model's own, and the taste space where the bundle has one."""
 
-    def __init__(
-        self, spaces: Sequence[ItemSpace], prior_user: Floats, prior: AdaptationPrior | None
-    ) -> None:
-        self.spaces = tuple(spaces)
+    def __init__(self, spaces: ItemSpaces, prior_user: Floats, prior: AdaptationPrior | None) -> None:
+        self.spaces = spaces
         self.prior = prior
-        self._prior_user = prior_user
-        self.residuals = [ResidualUser.new(space.width) for space in self.spaces]
+        self.residual = ResidualUser.new(spaces.width)
+        """The user vectors of all spaces, side by side."""
         self.n_events = 0
         """Learned; with 0 the ranking is the model's, exactly, unless the prior says otherwise."""
         variances = np.ones(len(OWN_EXPERTS)) if prior is None else prior.variances
         self._delta = np.zeros(len(variances))
         self._information = np.diag(WEIGHT_PRIOR * variances)
         self._advantage = 0.0
+        self._unfilled = np.zeros((len(variances), spaces.width), np.float32)  # X but for what changes
+        if len(spaces):
+            self._unfilled[1, spaces.slices[0]] = prior_user
 
-    def experts(self, user: Floats, recent: Sequence[Floats], n_recent: int) -> Experts:
-        """The experts' vectors.
+    @property
+    def residuals(self) -> list[ResidualUser]:
+        """`residual` by space: views."""
+        return [
+            ResidualUser(self.residual.vector[where], self.residual.gradient_squared[where])
+            for where in self.spaces.slices
+        ]
+
+    def experts(self, user: Floats, recent: Floats, n_recent: int) -> Experts:
+        """The experts' vectors at this moment, whatever is learned until somebody asks for them.
 
         Args:
-            user: float32 (D,), the model's.
-            recent: `Recency.means` of each space, float32 (3, D).
-            n_recent: events that these are means of.
+            user: float32 (width of the model's space,), the model's.
+            recent: float32 (n_recent, D), vectors of the last events, oldest first, which nobody writes to again.
+            n_recent: events that the experts look at, at most `RECENT`.
         """
-        blocks: list[Floats] = []
-        for n, (space, residual, means) in enumerate(zip(self.spaces, self.residuals, recent, strict=True)):
-            first = 2 if n == 0 else 0
-            block = np.empty((first + 4, space.width), np.float32)
-            if n == 0:
-                block[0], block[1] = user, self._prior_user
-            block[first : first + 3] = means
-            np.multiply(residual.vector, np.float32(1.0 / space.radius), out=block[first + 3])
-            blocks.append(block)
-        made = tuple(blocks)
-        return Experts(lambda: made, n_recent)
+        learned = self.residual.vector  # a lesson makes another array
+        return Experts(user, n_recent, lambda: self._matrix(user, recent, learned))
+
+    def _matrix(self, user: Floats, recent: Floats, learned: Floats) -> Floats:
+        """X, float32 (K, D)."""
+        spaces, matrix = self.spaces, self._unfilled.copy()
+        matrix[0, spaces.slices[0]] = user
+        vectors = learned / spaces.radius
+        means = None if self.prior is None or len(recent) == 0 else spaces.recency.means(recent)
+        row = 2
+        for where in spaces.slices:
+            if means is not None:
+                matrix[row : row + 3, where] = means[:, where]
+            matrix[row + 3, where] = vectors[where]
+            row += 4
+        return matrix
 
     def user_vectors(self, experts: Experts, source: str) -> tuple[Floats, ...]:
-        """w X: what ranks, float32 (D,), one a space."""
+        """w X: what ranks, float32 (width of the space,), one a space; while the model ranks alone, only its own."""
         weights = self.ranking_weights(experts, source)
         if weights is None:
-            base = experts.of_space[0][0]
-            return (base, *(np.zeros(space.width, np.float32) for space in self.spaces[1:]))
-        weights32 = weights.astype(np.float32)
-        n_own = len(OWN_EXPERTS)
-        if len(self.spaces) == 1:
-            return (weights32 @ experts.of_space[0],)
-        return (weights32[:n_own] @ experts.of_space[0], weights32[n_own:] @ experts.of_space[1])
+            return (experts.base,)
+        return self.spaces.split(weights.astype(np.float32).dot(experts.matrix))
 
     def ranking_weights(self, experts: Experts, source: str) -> NDArray[np.float64] | None:
         """What the experts count in a ranking at this moment, float64 (K,); None while the model ranks alone."""
@@ -134,7 +146,7 @@ class Mixture:
         """w, float64 (K,)."""
         if self.prior is not None:
             return self.prior.weights[source] + self._delta
-        spread = self.spaces[0].spread(experts.of_space[0][0])
+        spread = self.spaces[0].spread(experts.base)
         weights = np.zeros(len(OWN_EXPERTS))
         weights[0], weights[-1] = TEMPERATURE / spread if spread > 0 else 0.0, USER_VECTOR_WEIGHT
         return weights
@@ -152,40 +164,37 @@ class Mixture:
         self,
         experts: Experts,
         source: str,
-        items: Sequence[Floats],
+        items: Floats,
         added: Floats,
         item: int,
         *,
         chosen: bool,
         weight: float = 1.0,
-    ) -> NDArray[np.float64] | None:
+    ) -> Floats | None:
         """One choice, or dismissal, from one list; returns its probabilities before that, None where they are not finite.
 
         Args:
             experts, source: what the list was ranked with.
-            items: the list's vectors in each space, float32 (C, D).
+            items: the list's vectors, float32 (C, D).
             added: float32 (C,), log_weight + offset.
             item: which of the C.
             weight: what the event counts, beside a click of 1.
         """
-        features = np.empty((len(added), len(self._delta)))  # (C, K)
-        first = 0
-        for vectors, block in zip(items, experts.of_space, strict=True):
-            features[:, first : first + len(block)] = vectors @ block.T
-            first += len(block)
-        q = softmax(features @ self.weights(source, experts) + added)
+        features = items.dot(experts.matrix.T)  # (C, K)
+        weights = np.empty((2, len(self._delta)), np.float32)
+        weights[0], weights[1] = self.weights(source, experts), self._calibrated(source, experts)
+        logits = weights.dot(features.T)  # (2, C): of the mixture, and of the calibrated base
+        logits += added
+        q, p = softmax(logits)
         if not math.isfinite(float(q[item])):  # then none of them is
             return None
         if chosen:
-            p = softmax(features[:, :2] @ self._calibrated(source, experts)[:2] + added)
             self._judge(float(q[item]), float(p[item]))
             if self.prior is not None:
                 self._delta, self._information = choice_step(
                     self._delta, self._information, features, q, item, weight
                 )
-        q32 = q.astype(np.float32)
-        for space, residual, vectors in zip(self.spaces, self.residuals, items, strict=True):
-            residual.learn_(vectors, q32, item, radius=space.radius, chosen=chosen, weight=weight)
+        self.residual.learn_(items, q, item, radius=self.spaces.radius, chosen=chosen, weight=weight)
         self.n_events += 1
         return q
 
@@ -208,9 +217,11 @@ class Mixture:
         squares = [arrays[f"gradient_squared_{n}"] for n in range(len(self.residuals))]
         if not all((square > 0).all() for square in squares):
             return
-        for n, residual in enumerate(self.residuals):
-            residual.vector = arrays[f"user_vector_{n}"].astype(np.float32)
-            residual.gradient_squared = squares[n].astype(np.float32)
+        if squares:
+            vectors = [arrays[f"user_vector_{n}"] for n in range(len(squares))]
+            self.residual = ResidualUser(
+                np.concatenate(vectors, dtype=np.float32), np.concatenate(squares, dtype=np.float32)
+            )
         if self.prior is not None:
             self._delta = arrays["weights_delta"].astype(np.float64)
             self._information = arrays["weights_information"].astype(np.float64)

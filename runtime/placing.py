@@ -120,7 +120,7 @@ def place(
     explore = options.explore
     features = None
     if explore is not None and explore.policy in ("linucb", "thompson"):
-        items = [ranker.lookup(space, candidates.rows) for space in range(len(ranker.tables))]
+        items = ranker.gather(candidates.rows).vectors
         features = posterior_features(model.mixture, model.experts(), source, items)
     return fill_slate(
         logits,

@@ -9,7 +9,6 @@ experts, and one without any score has no shares. They sum to the score but for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,15 +25,12 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 
-def expert_shares(
-    mixture: Mixture, experts: Experts, source: str, items: Sequence[Floats]
-) -> list[dict[str, float]]:
-    """Shares by name of n items, whose vectors in each space are float32 (n, D)."""
+def expert_shares(mixture: Mixture, experts: Experts, source: str, items: Floats) -> list[dict[str, float]]:
+    """Shares by name of n items, whose vectors are float32 (n, D)."""
     weights = mixture.ranking_weights(experts, source)
     if weights is None:
-        return [{"base": score} for score in (items[0] @ experts.of_space[0][0]).tolist()]
-    products = [vectors @ block.T for vectors, block in zip(items, experts.of_space, strict=True)]
-    shares = np.concatenate(products, axis=1, dtype=np.float64) * weights
+        return [{"base": score} for score in (items[:, : len(experts.base)] @ experts.base).tolist()]
+    shares = items @ experts.matrix.T * weights
     names = (OWN_EXPERTS + TASTE_EXPERTS)[: shares.shape[1]]
     return [dict(zip(names, row, strict=True)) for row in shares.tolist()]
 
@@ -54,8 +50,8 @@ def list_reasons(
         scored: the scores of the C.
         order: int64 (K,), which of them were placed.
     """
-    items = [ranker.lookup(space, rows[order]) for space in range(len(ranker.tables))]
     if ranker.tables:
+        items = ranker.gather(rows[order]).vectors
         reasons = expert_shares(model.mixture, model.experts(), source, items)
     else:  # without item vectors the base alone ranks
         found = ranker.score(model.user_vectors(source), np.maximum(rows[order], 0))
@@ -76,17 +72,11 @@ def list_reasons(
     return reasons
 
 
-def posterior_features(
-    mixture: Mixture, experts: Experts, source: str, items: Sequence[Floats]
-) -> NDArray[np.float64]:
+def posterior_features(mixture: Mixture, experts: Experts, source: str, items: Floats) -> NDArray[np.float64]:
     """Of n items, float64 (n, D of all spaces): the length of a row is the deviation of the item's logit (`exploration`)."""
-    weights = mixture.weights(source, experts)
-    of_users = (weights[len(OWN_EXPERTS) - 1], weights[-1])
-    columns = [
-        (vectors.astype(np.float64) - space.center)
-        * (abs(weight) / space.radius / np.sqrt(residual.gradient_squared))
-        for vectors, space, residual, weight in zip(
-            items, mixture.spaces, mixture.residuals, of_users, strict=False
-        )
-    ]
-    return np.concatenate(columns, axis=1)
+    weights, spaces = mixture.weights(source, experts), mixture.spaces
+    of_users = np.repeat(
+        np.abs([weights[len(OWN_EXPERTS) - 1], weights[-1]])[: len(spaces)], [space.width for space in spaces]
+    )
+    unit = spaces.radius * np.sqrt(mixture.residual.gradient_squared)
+    return (items.astype(np.float64) - spaces.center) * (of_users / unit)

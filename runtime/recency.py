@@ -14,8 +14,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .item_space import ItemSpace
-
 RECENT = 64
 """Events that the means look back on; what is older weighs .9 ** 64, a thousandth."""
 _FAST, _SLOW, _LAST = 0.3, 0.9, 3
@@ -35,16 +33,20 @@ def recency_weights(n: int) -> NDArray[np.float32]:
 
 
 class Recency:
-    """The means in one space; made once and shared by its users."""
+    """The means in spaces that stand side by side (`item_spaces`); made once and shared by their users."""
 
-    def __init__(self, space: ItemSpace) -> None:
+    def __init__(self, center: NDArray[np.float32], radius: NDArray[np.float32] | float) -> None:
+        """center: float32 (D,), mu. radius: rho, of all dimensions or of each, float32 (D,)."""
         self._of_length: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-        scale = np.float32(space.radius**-2)
+        self._scale = np.square(np.float32(1.0) / np.float32(radius))
         for n in range(RECENT + 1):
-            weights = recency_weights(n) * scale
-            self._of_length.append((weights, weights.sum(axis=1)[:, None] * space.center))
+            weights = recency_weights(n)
+            self._of_length.append((weights, weights.sum(axis=1)[:, None] * center))
 
     def means(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
         """m / rho for the three: float32 (n, D), the vectors of the last n <= `RECENT` events, oldest first -> (3, D)."""
         weights, shift = self._of_length[len(items)]
-        return weights @ items - shift
+        means = weights.dot(items)
+        means -= shift
+        means *= self._scale
+        return means

@@ -37,13 +37,15 @@ from .devices import Device
 from .engine import Engine
 from .errors import BundleError, InputError
 from .examination import read_examination
+from .gathered_rows import GatheredRows
 from .item_categories import PART, read_categories
 from .item_ids import ItemId
 from .item_overlay import ItemOverlay
 from .item_space import ItemSpace
+from .item_spaces import ItemSpaces
 from .item_table import ItemTable
+from .list_items import ListItems
 from .rank_options import Categories
-from .recency import Recency
 from .state_file import Cipher, SavedState, StateFile
 from .state_transfer import warm_started
 from .taste_space import TasteScorer, read_taste_table
@@ -90,8 +92,7 @@ class Reranker:
         self._overlay = ItemOverlay(engine.n_items, np.empty((0, engine.width), np.float32))
         self._categories: Categories | None = None
         self._text_tower: TextTower | None = None
-        self._spaces: tuple[ItemSpace, ...] | None = None
-        self._recency: tuple[Recency, ...] = ()
+        self._spaces: ItemSpaces | None = None
         self._spaces_lock = threading.Lock()
         self._overlay_lock = threading.Lock()
 
@@ -148,14 +149,12 @@ class Reranker:
         return User(self, saved, place, cipher)
 
     @property
-    def spaces(self) -> tuple[ItemSpace, ...]:
+    def spaces(self) -> ItemSpaces:
         """What users learn in: the model's own space and, where the bundle has one, the taste space."""
         if self._spaces is None:
             with self._spaces_lock:
                 if self._spaces is None:
-                    spaces = tuple(ItemSpace.of(table) for table in self.tables)
-                    self._recency = tuple(Recency(space) for space in spaces)
-                    self._spaces = spaces
+                    self._spaces = ItemSpaces([ItemSpace.of(table) for table in self.tables])
         return self._spaces
 
     @property
@@ -164,12 +163,6 @@ class Reranker:
         if self._categories is None and PART in self.engine.bundle:
             self._categories = read_categories(self.engine.bundle, self.engine.item_ids)
         return self._categories
-
-    def recent_means(self, recent: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """`Recency.means` of the last events' vectors in each space, float32 (n, D)."""
-        if self.prior is None or not recent or len(recent[0]) == 0:  # nobody asks, or there is nothing to say
-            return [np.zeros((3, space.width), np.float32) for space in self.spaces]
-        return [recency.means(vectors) for recency, vectors in zip(self._recency, recent, strict=True)]
 
     def add_items(self, item_ids: Iterable[ItemId], vectors: NDArray[np.float32]) -> None:
         """Items that the bundle was not made with, from now on ranked, recommended and learned from as its own.
@@ -240,37 +233,39 @@ class Reranker:
 
     def lookup(self, space: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors in a space, int64 (n,) -> float32 (n, D); the center of the space for -1, of which nothing is known."""
+        return self._gathered(space, rows).vectors()
+
+    def gather(self, rows: NDArray[np.int64]) -> ListItems:
+        """Items in all spaces, int64 (C,), as `lookup` says; of a bundle that has item vectors."""
+        return ListItems([self._gathered(space, rows) for space in range(len(self.tables))])
+
+    def _gathered(self, space: int, rows: NDArray[np.int64]) -> GatheredRows:
         table, n_items = self.tables[space], self.engine.n_items
         if len(rows) == 0 or rows.view(np.uint64).max() < n_items:  # a negative one is huge
-            return table.lookup(rows)
+            return table.gather(rows)
         inside = (rows >= 0) & (rows < n_items)
         vectors = np.tile(self.spaces[space].center, (len(rows), 1))
         vectors[inside] = table.lookup(rows[inside])
         if space == 0:
             vectors[rows >= n_items] = self._overlay.vectors[rows[rows >= n_items] - n_items]
-        return vectors
+        return GatheredRows(vectors, table.width)
 
-    def score(self, users: tuple[NDArray[np.float32], ...], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores of candidates, int64 (C,) -> float32 (C,); `users` holds a vector for each space."""
-        if self._overlay.row_of and len(rows) and rows.max() >= self.engine.n_items:
-            scores = self.lookup(0, rows) @ users[0]
-            for space in range(1, len(self.tables)):
-                scores += self.lookup(space, rows) @ users[space]
-            return scores
-        scores = self.engine.score(users[0][None], rows[None])[0]
-        if self.taste_table is not None:
-            scores += self.taste_table.score(users[1][None], rows[None])[0]
-        return scores
+    def score(self, users: Sequence[NDArray[np.float32]], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores of candidates, int64 (C,) -> float32 (C,); `users` as `ListItems.scores` wants them."""
+        if not self.tables:
+            return self.engine.score(users[0][None], rows[None])[0]
+        return self.gather(rows).scores(users)
 
     def top_k(
-        self, users: tuple[NDArray[np.float32], ...], k: int, exclude: NDArray[np.int64]
+        self, users: Sequence[NDArray[np.float32]], k: int, exclude: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The k best of the catalogue: rows int64 (K,) and scores float32 (K,); as `Engine.top_k`."""
-        if self._taste_scorer is None and not self._overlay.row_of:
+        taste_scorer = self._taste_scorer if len(users) > 1 else None
+        if taste_scorer is None and not self._overlay.row_of:
             return self.engine.top_k(users[0], k, exclude)
         scores = self.engine.score_all(users[0][None])[0]
-        if self._taste_scorer is not None:
-            scores = scores + self._taste_scorer.score_all(users[1])
+        if taste_scorer is not None:
+            scores = scores + taste_scorer.score_all(users[1])
         if self._overlay.row_of:
             added = np.arange(self.engine.n_items, self.engine.n_items + len(self._overlay.row_of))
             scores = np.concatenate([scores, self.score(users, added)])

@@ -42,8 +42,8 @@ class ServerWeight:
         """For a state file, and for `ServerWeight` again."""
         return np.array([self._delta[0], self._information[0, 0]])
 
-    def learn_(self, column: NDArray[np.float32], q: NDArray[np.float64], item: int, weight: float) -> None:
-        """One choice: float32 (C,) the standardized scores, float64 (C,) the probabilities of the list."""
+    def learn_(self, column: NDArray[np.float32], q: NDArray[np.float32], item: int, weight: float) -> None:
+        """One choice: float32 (C,) the standardized scores, float32 (C,) the probabilities of the list."""
         self._delta, self._information = choice_step(
-            self._delta, self._information, column[:, None].astype(np.float64), q, item, weight
+            self._delta, self._information, column[:, None], q, item, weight
         )

@@ -57,6 +57,8 @@ class ShownLately:
     def keep(self, shown: ShownList | None) -> None:
         """A list was ranked, and somebody else will say how it was shown."""
         if shown is not None:
+            if self._lists:
+                self._lists[-1].items = None  # kept of the newest only: 0.1 MB
             self._lists.append(shown)
 
     def feedback(self, event: Event, model: UserModel) -> Feedback:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .list_items import ListItems
 from .mixture import Experts
 
 LIST_SIZE = 256
@@ -23,7 +24,7 @@ LISTS_KEPT = 4
 """Clicks may come this many rankings late, and are still learned against the list they were made on."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, which costs a microsecond: one is made for each ranking
 class ShownList:
     """One ranking."""
 
@@ -41,12 +42,14 @@ class ShownList:
     """`Ranking.id`."""
     server: NDArray[np.float32] | None = None
     """float32 (C,), beside `rows`: a server's scores, standardized."""
+    items: ListItems | None = None
+    """What was looked up to rank `rows`; kept of a user's newest list only, up to `LIST_SIZE`."""
 
     def __contains__(self, row: int) -> bool:
         return self.is_catalogue or bool((self.rows == row).any())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Contrast:
     """C items to learn from."""
 

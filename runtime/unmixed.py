@@ -6,12 +6,13 @@ joining the history, of which such a model is a sum; a dismissal sends the item 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .adaptation import OWN_EXPERTS
+from .item_spaces import ItemSpaces
 from .mixture import TEMPERATURE, Experts, Floats, Mixture
 
 
@@ -20,12 +21,12 @@ class Unmixed(Mixture):
 
     def __init__(self, score_all: Callable[[Floats], Floats]) -> None:
         """score_all: scores of the catalogue for one user vector, float32 (N,) -> (N,)."""
-        super().__init__((), np.empty(0, np.float32), None)
+        super().__init__(ItemSpaces(()), np.empty(0, np.float32), None)
         self._score_all = score_all
 
-    def experts(self, user: Floats, recent: Sequence[Floats], n_recent: int) -> Experts:
+    def experts(self, user: Floats, recent: Floats, n_recent: int) -> Experts:
         """The base alone, whatever was recent."""
-        return Experts(lambda: (user[None],), n_recent)
+        return Experts(user, n_recent, lambda: user[None])
 
     def model_ranks_alone(self, n_recent: int) -> bool:
         """Always."""
@@ -37,7 +38,7 @@ class Unmixed(Mixture):
 
     def weights(self, source: str, experts: Experts) -> NDArray[np.float64]:
         """Of the base, what makes its scores logits; float64 (K,), 0 for the others."""
-        spread = float(self._score_all(experts.of_space[0][0]).std())
+        spread = float(self._score_all(experts.base).std())
         weights = np.zeros(len(OWN_EXPERTS))
         weights[0] = TEMPERATURE / spread if spread > 0 else 0.0
         return weights
@@ -46,13 +47,13 @@ class Unmixed(Mixture):
         self,
         experts: Experts,
         source: str,
-        items: Sequence[Floats],
+        items: Floats,
         added: Floats,
         item: int,
         *,
         chosen: bool,
         weight: float = 1.0,
-    ) -> NDArray[np.float64] | None:
+    ) -> Floats | None:
         """Counts the lesson."""
         self.n_events += 1
         return None

@@ -53,12 +53,17 @@ class UserHistory:
         self._look_up_all()
 
     def append(
-        self, ids: Sequence[ItemId], time: float | None = None, rows: Sequence[int] | None = None
+        self,
+        ids: Sequence[ItemId],
+        time: float | None = None,
+        rows: Sequence[int] | None = None,
+        vectors: NDArray[np.float32] | None = None,
     ) -> bool:
         """Events that happened one after the other; whether any of them is known to the bundle.
 
         Args:
             rows: of the ids, where the caller has them.
+            vectors: float32 (n, D) of the rows, where the caller has them, too.
         """
         place = len(self.ids) if time is None else self._place(time)
         known = [row for row in (self._ranker.rows(ids).tolist() if rows is None else rows) if row >= 0]
@@ -66,16 +71,17 @@ class UserHistory:
             self.ids.extend(ids)
             self.times.extend([time] * len(ids))
             self.rows.extend(known)
-            self._look_up(known)
+            self._look_up(known, vectors)
         elif place > 0 or len(self.ids) < HISTORY_KEPT:  # what is older than all that is kept is forgotten
             merged = [*zip(self.ids, self.times, strict=True)]
             merged[place:place] = [(item_id, time) for item_id in ids]
             self.restore(([i for i, _ in merged], [t for _, t in merged]))
         return bool(known)
 
-    def vectors(self, space: int) -> NDArray[np.float32]:
-        """Of the newest known events in a space, oldest first: float32 (n, D), a view until the next event."""
-        return self._vectors[space].block
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """Of the newest known events, oldest first, in all spaces: float32 (n, D), never written to again."""
+        return self._vectors.block
 
     def has_lately(self, item_id: ItemId) -> bool:
         """Whether it is among the last `VISIT` events."""
@@ -95,16 +101,17 @@ class UserHistory:
         return place
 
     def _look_up_all(self) -> None:
-        self._vectors = [HistoryVectors(self._length, table.width) for table in self._ranker.tables]
+        self._vectors = HistoryVectors(self._length, self._ranker.spaces.width)
         known = [row for row in self._ranker.rows(list(self.ids)).tolist() if row >= 0]
         self.rows: deque[int] = deque(known, max(self._ranker.engine.max_length, HISTORY_KEPT))
         """Of the known events: what the encoder and `exclude_seen` look at."""
         self._look_up(known[-self._length :])
 
-    def _look_up(self, rows: list[int]) -> None:
-        if rows:
-            for space, vectors in enumerate(self._vectors):
-                vectors.extend(self._ranker.lookup(space, np.array(rows, np.int64)))
+    def _look_up(self, rows: list[int], vectors: NDArray[np.float32] | None = None) -> None:
+        if rows and self._ranker.tables:
+            if vectors is None:
+                vectors = self._ranker.gather(np.array(rows, np.int64)).vectors
+            self._vectors.extend(vectors)
 
 
 def _times(ids: Sequence[ItemId], timed: Sequence[tuple[ItemId, float]]) -> list[float | None]:

@@ -6,7 +6,6 @@ choices are learned; what is made from the history is kept until the next event.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,13 @@ from .candidates import Candidates
 from .examination import among_examined
 from .feedback_event import Habits, Lesson
 from .item_ids import ItemId
+from .list_items import ListItems
 from .list_scores import ListScores
 from .mixture import Experts, Mixture
 from .recency import RECENT
 from .server_weight import NAME, ServerWeight
 from .shown_lately import Feedback
-from .shown_list import LISTS_KEPT, ShownList, beside, contrast
+from .shown_list import LIST_SIZE, Contrast, ShownList, beside, contrast
 from .unmixed import Unmixed
 from .user_history import UserHistory
 from .user_state import DISMISSED_KEPT, UserState
@@ -52,38 +52,20 @@ class UserModel:
         self.server = ServerWeight(state.learned.get(NAME))
         self._encoded: Floats | None = None  # at its first use after an event
         self._now: Experts | None = None  # at its first use after an event or a lesson
-        self._late: deque[Experts] = deque(
-            maxlen=LISTS_KEPT
-        )  # those of lists that are kept, perhaps not made yet
         self._users: dict[str, tuple[Floats, ...]] = {}
 
     def experts(self) -> Experts:
         """The experts' vectors at this moment."""
         if self._now is None:
-            base, n_recent = self._base_user(), min(len(self.history.rows), RECENT)
-            recent = [self.history.vectors(space)[-RECENT:] for space in range(len(self._ranker.tables))]
-            if self.mixture.model_ranks_alone(n_recent):
-                kept = [vectors.copy() for vectors in recent]  # the history goes on meanwhile
-                self._now = Experts(lambda: self._experts_of(base, kept, n_recent).of_space, n_recent)
-                self._late.append(self._now)
-            else:
-                self._now = self._experts_of(base, recent, n_recent)
+            n_recent = min(len(self.history.rows), RECENT)
+            self._now = self.mixture.experts(self._base_user(), self.history.vectors[-RECENT:], n_recent)
         return self._now
 
-    def _experts_of(self, base: Floats, recent: list[Floats], n_recent: int) -> Experts:
-        return self.mixture.experts(base, self._ranker.recent_means(recent), n_recent)
-
     def user_vectors(self, source: str) -> tuple[Floats, ...]:
-        """What ranks at this moment, a vector for each space."""
+        """What ranks at this moment, a vector for each space; while the model ranks alone, for its own only."""
         users = self._users.get(source)
         if users is None:
-            experts = self.experts()
-            if self.mixture.model_ranks_alone(experts.n_recent):
-                others = (np.zeros(table.width, np.float32) for table in self._ranker.tables[1:])
-                users = (self._base_user(), *others)
-            else:
-                users = self.mixture.user_vectors(experts, source)
-            self._users[source] = users
+            users = self._users[source] = self.mixture.user_vectors(self.experts(), source)
         return users
 
     def logit_scale(self, source: str) -> float:
@@ -95,12 +77,13 @@ class UserModel:
         users = self.user_vectors(source)
         rows, known = candidates.rows, candidates.known
         by_server = None if known is None or candidates.has_server is None else ~known & candidates.has_server
+        items = None
         if known is None:
-            scores = self._ranker.score(users, rows)
+            scores, items = self._scored(users, rows)
         else:
             scores = np.full(len(rows), -np.inf, np.float32)
             if known.any():
-                scores[known] = self._ranker.score(users, rows[known])
+                scores[known], items = self._scored(users, rows[known])
             if unknown_by_prior:
                 scores[~known] = self._average_score(users)
             if by_server is not None:
@@ -113,10 +96,17 @@ class UserModel:
                 unit += self.server.delta / (self.logit_scale(source) or 1.0)
             added = candidates.server * np.float32(unit)
             scores += added
-        scored = ListScores(scores, added, by_server)
+        scored = ListScores(scores, added, by_server, items)
         if self.dismissed:
             scored.send_back_(np.array([item_id in self.dismissed for item_id in candidates.ids]))
         return scored
+
+    def _scored(self, users: tuple[Floats, ...], rows: NDArray[np.int64]) -> tuple[Floats, ListItems | None]:
+        """Scores of known items, float32 (C,), and the items where they have vectors."""
+        if not self._ranker.tables:
+            return self._ranker.score(users, rows), None
+        items = self._ranker.gather(rows)
+        return items.scores(users), items
 
     def shown(self, candidates: Candidates, scored: ListScores, source: str, number: int) -> ShownList | None:
         """A list as it was ranked, for what will be chosen from it; None where nothing in it is known."""
@@ -129,10 +119,13 @@ class UserModel:
             server = None if server is None else server[known]
         if len(rows) == 0:
             return None
-        return ShownList(self.experts(), source, rows, scores, offset, ranking=number, server=server)
+        items = scored.items if len(rows) <= LIST_SIZE else None
+        return ShownList(
+            self.experts(), source, rows, scores, offset, ranking=number, server=server, items=items
+        )
 
-    def learn(self, feedback: Feedback, lesson: Lesson) -> None:
-        """A choice or a dismissal of an item that is known."""
+    def learn(self, feedback: Feedback, lesson: Lesson) -> Floats:
+        """A choice or a dismissal of an item that is known; returns its vector, float32 (1, D)."""
         row, shown, displayed = feedback.row, feedback.shown, feedback.displayed
         if shown is None:
             shown = ShownList(self.experts(), "catalogue", np.empty(0, np.int64), is_catalogue=True)
@@ -140,14 +133,11 @@ class UserModel:
         examination = self._ranker.examination
         if examination is not None and displayed is not None and row in displayed:
             against = among_examined(against, np.asarray(displayed, np.int64), examination)
-        items = [self._ranker.lookup(space, against.rows) for space in range(len(self._ranker.tables))]
-        for late in self._late:  # of what was learned before this lesson, which was nothing
-            _ = late.of_space
-        self._late.clear()
+        vectors = self._vectors(shown, against)
         q = self.mixture.learn_(
             shown.experts,
             shown.source,
-            items,
+            vectors,
             against.added,
             against.item,
             chosen=lesson.chosen,
@@ -157,12 +147,25 @@ class UserModel:
             column = beside(shown.rows, shown.server, against.rows)
             self.server.learn_(column, q, against.item, lesson.weight)
         self._forget_now()
+        return vectors[against.item : against.item + 1]
+
+    def _vectors(self, shown: ShownList, against: Contrast) -> Floats:
+        """Of what is learned from, float32 (C, D): those that the list was ranked by, where it is whole and they are kept."""
+        if not self._ranker.tables:
+            return np.empty((len(against.rows), 0), np.float32)
+        if shown.items is None or against.rows is not shown.rows:
+            return self._ranker.gather(against.rows).vectors
+        return shown.items.vectors
 
     def observe(
-        self, ids: Sequence[ItemId], time: float | None = None, rows: Sequence[int] | None = None
+        self,
+        ids: Sequence[ItemId],
+        time: float | None = None,
+        rows: Sequence[int] | None = None,
+        vectors: Floats | None = None,
     ) -> None:
-        """Events that are not learned; `rows` of the ids, where the caller has them."""
-        if self.history.append(ids, time, rows):
+        """Events that are not learned; `rows` and `vectors` of the ids as `UserHistory.append` takes them."""
+        if self.history.append(ids, time, rows, vectors):
             self._encoded = None
             self._forget_now()
 
@@ -172,11 +175,12 @@ class UserModel:
         lesson = self.habits.lesson(event)
         if lesson is None:
             return
+        vector = None
         if feedback.row >= 0 and lesson.weight > 0:
-            self.learn(feedback, lesson)
+            vector = self.learn(feedback, lesson)
         self.dismissed.pop(event.item_id, None)
         if lesson.joins and not (event.belongs_to_a_visit and self.history.has_lately(event.item_id)):
-            self.observe([event.item_id], event.time, [feedback.row])
+            self.observe([event.item_id], event.time, [feedback.row], vector)
         if not lesson.chosen:  # the newest dismissal is remembered longest
             self.dismissed[event.item_id] = None
             while len(self.dismissed) > DISMISSED_KEPT:
@@ -226,7 +230,9 @@ class UserModel:
         """Of the center of each space: the mean over the catalogue."""
         if not self._ranker.tables:
             return float(self._engine.score_all(users[0][None]).mean())
-        return float(sum(space.center @ user for space, user in zip(self._ranker.spaces, users, strict=True)))
+        return float(
+            sum(space.center @ user for space, user in zip(self._ranker.spaces, users, strict=False))
+        )
 
     def _base_user(self) -> Floats:
         """The model's user vector of the history, float32 (D,)."""
@@ -240,7 +246,7 @@ class UserModel:
             return self._engine.prior()
         if not self._ranker.tables:
             return self._engine.encode(np.array([self.history.rows], np.int64)[:, -length:])[0]
-        return self._engine.encode_vectors(self.history.vectors(0)[-length:][None])[0]
+        return self._engine.encode_vectors(self.history.vectors[None, -length:, : self._engine.width])[0]
 
     def _forget_now(self) -> None:
         self._now = None

@@ -351,7 +351,7 @@ class TestTime:
         for item_id, time in ((5, 1), (6, 3), (7, 2)):
             user.feedback(item_id, time=time)
         expected = ranker.engine.encode(np.array([[4, 6, 5]]))[0]
-        np.testing.assert_array_equal(user._model.experts().of_space[0][0], expected)
+        np.testing.assert_array_equal(user._model.experts().base, expected)
 
 
 class TestLate:

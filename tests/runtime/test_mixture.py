@@ -14,6 +14,7 @@ from pocketrec.runtime import Bundle, BundleError, Reranker
 from pocketrec.runtime.adaptation import OWN_EXPERTS, TASTE_EXPERTS, AdaptationPrior, read_prior
 from pocketrec.runtime.bundle import write_bundle
 from pocketrec.runtime.item_space import ItemSpace
+from pocketrec.runtime.item_spaces import ItemSpaces
 from pocketrec.runtime.item_table import FloatRows
 from pocketrec.runtime.mixture import GATE_LIMIT, WEIGHT_PRIOR, Mixture
 from pocketrec.runtime.recency import RECENT, Recency, recency_weights
@@ -122,10 +123,12 @@ class TestRecency:
     def test_the_means_are_of_items_in_units_of_the_space(self, space: ItemSpace) -> None:
         items = space.table.lookup(np.arange(10))
         expected = recency_weights(10) @ ((items - space.center) / space.radius) / space.radius
-        np.testing.assert_allclose(Recency(space).means(items), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            Recency(space.center, space.radius).means(items), expected, rtol=1e-4, atol=1e-6
+        )
 
     def test_no_history(self, space: ItemSpace) -> None:
-        assert not Recency(space).means(np.empty((0, WIDTH), np.float32)).any()
+        assert not Recency(space.center, space.radius).means(np.empty((0, WIDTH), np.float32)).any()
 
 
 class TestSpace:
@@ -137,9 +140,9 @@ class TestSpace:
     def test_items_that_are_all_the_same(self) -> None:
         space = ItemSpace.of(FloatRows(np.ones((5, 3), np.float32)))
         assert space.spread(np.ones(3, np.float32)) == 0
-        mixture = Mixture([space], np.ones(3, np.float32), None)
-        experts = mixture.experts(np.ones(3, np.float32), [np.zeros((3, 3), np.float32)], 0)
-        items = [space.table.lookup(np.arange(5))]
+        mixture = Mixture(ItemSpaces([space]), np.ones(3, np.float32), None)
+        experts = mixture.experts(np.ones(3, np.float32), np.empty((0, 3), np.float32), 0)
+        items = space.table.lookup(np.arange(5))
         mixture.learn_(experts, "catalogue", items, np.zeros(5, np.float32), 2, chosen=True)
         assert np.isfinite(mixture.user_vectors(experts, "catalogue")[0]).all()
 
@@ -180,42 +183,42 @@ class TestResidualUser:
 class TestMixture:
     def users_of(self, space: ItemSpace, prior: AdaptationPrior | None) -> tuple[Mixture, Any]:
         rng = np.random.default_rng(2)
-        mixture = Mixture([space], rng.standard_normal(WIDTH).astype(np.float32), prior)
-        means = Recency(space).means(space.table.lookup(np.array([3, 9, 5])))
-        return mixture, mixture.experts(rng.standard_normal(WIDTH).astype(np.float32), [means], 3)
+        mixture = Mixture(ItemSpaces([space]), rng.standard_normal(WIDTH).astype(np.float32), prior)
+        recent = space.table.lookup(np.array([3, 9, 5]))
+        return mixture, mixture.experts(rng.standard_normal(WIDTH).astype(np.float32), recent, 3)
 
     def test_before_learning_it_is_the_weighted_sum(self, space: ItemSpace) -> None:
         weights = [0.5, 0.1, 1.0, -2.0, 0.3, 0.7]
         mixture, experts = self.users_of(space, make_prior(weights))
-        expected = np.array(weights, np.float32) @ experts.of_space[0]
+        expected = np.array(weights, np.float32) @ experts.matrix
         np.testing.assert_allclose(mixture.user_vectors(experts, "catalogue")[0], expected, rtol=1e-5)
 
     def test_without_a_prior_and_lessons_it_is_the_model_itself(self, space: ItemSpace) -> None:
         mixture, experts = self.users_of(space, None)
         assert mixture.user_vectors(experts, "catalogue")[0] is not None
-        np.testing.assert_array_equal(mixture.user_vectors(experts, "catalogue")[0], experts.of_space[0][0])
+        np.testing.assert_array_equal(mixture.user_vectors(experts, "catalogue")[0], experts.base)
 
     def test_an_empty_history_is_popularity(self, space: ItemSpace) -> None:
-        mixture = Mixture([space], np.ones(WIDTH, np.float32), make_prior([-1.0] * K))
-        experts = mixture.experts(np.ones(WIDTH, np.float32), [np.zeros((3, WIDTH), np.float32)], 0)
+        mixture = Mixture(ItemSpaces([space]), np.ones(WIDTH, np.float32), make_prior([-1.0] * K))
+        experts = mixture.experts(np.ones(WIDTH, np.float32), np.empty((0, WIDTH), np.float32), 0)
         np.testing.assert_array_equal(mixture.user_vectors(experts, "catalogue")[0], np.ones(WIDTH))
 
     def test_the_step_of_the_weights_is_newtons(self, space: ItemSpace) -> None:
         mixture, experts = self.users_of(space, make_prior([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
         items = space.table.lookup(np.arange(10))
-        z = (items @ experts.of_space[0].T).astype(float)
+        z = (items @ experts.matrix.T).astype(float)
         q = np.exp(z[:, 0] - z[:, 0].max())
         q /= q.sum()
         mean = q @ z
         information = WEIGHT_PRIOR * np.eye(K) + (z - mean).T @ np.diag(q) @ (z - mean)
         expected = np.linalg.solve(information, z[4] - mean)
-        mixture.learn_(experts, "catalogue", [items], np.zeros(10, np.float32), 4, chosen=True)
+        mixture.learn_(experts, "catalogue", items, np.zeros(10, np.float32), 4, chosen=True)
         np.testing.assert_allclose(mixture._delta, expected, rtol=1e-4)
 
     def test_a_dismissal_leaves_weights_and_gate(self, space: ItemSpace) -> None:
         mixture, experts = self.users_of(space, make_prior([1.0] * K))
         items = space.table.lookup(np.arange(10))
-        mixture.learn_(experts, "catalogue", [items], np.zeros(10, np.float32), 4, chosen=False)
+        mixture.learn_(experts, "catalogue", items, np.zeros(10, np.float32), 4, chosen=False)
         assert not mixture._delta.any()
         assert mixture._advantage == 0
         assert mixture.residuals[0].vector.any()
@@ -224,24 +227,22 @@ class TestMixture:
         """Experts that are sure of the wrong thing: the calibrated base ranks until they are right for a while."""
         mixture, experts = self.users_of(space, make_prior([1.0, 0.0, 0.0, 0.0, 8.0, 0.0]))
         items = space.table.lookup(np.arange(N_ITEMS))
-        recent = items @ experts.of_space[0][4]
+        recent = items @ experts.matrix[4]
         wrong, right = int(recent.argmin()), int(recent.argmax())
         added = np.zeros(N_ITEMS, np.float32)
         for _ in range(3):
-            mixture.learn_(experts, "catalogue", [items], added, wrong, chosen=True)
+            mixture.learn_(experts, "catalogue", items, added, wrong, chosen=True)
         assert mixture.gate_is_closed
-        np.testing.assert_allclose(
-            mixture.user_vectors(experts, "catalogue")[0], experts.of_space[0][0], rtol=1e-6
-        )
+        np.testing.assert_allclose(mixture.user_vectors(experts, "catalogue")[0], experts.base, rtol=1e-6)
         for _ in range(100):
-            mixture.learn_(experts, "catalogue", [items], added, right, chosen=True)
+            mixture.learn_(experts, "catalogue", items, added, right, chosen=True)
         assert not mixture.gate_is_closed
 
     def test_the_gate_of_one_event_is_bounded(self, space: ItemSpace) -> None:
         mixture, experts = self.users_of(space, make_prior([1.0, 0.0, 0.0, 0.0, 1000.0, 0.0]))
         items = space.table.lookup(np.arange(N_ITEMS))
-        worst = int((items @ experts.of_space[0][4]).argmin())
-        mixture.learn_(experts, "catalogue", [items], np.zeros(N_ITEMS, np.float32), worst, chosen=True)
+        worst = int((items @ experts.matrix[4]).argmin())
+        mixture.learn_(experts, "catalogue", items, np.zeros(N_ITEMS, np.float32), worst, chosen=True)
         assert GATE_LIMIT - 2 < mixture._advantage < 0
 
     @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
@@ -254,9 +255,9 @@ class TestMixture:
         items = space.table.lookup(np.arange(10))
         added = np.zeros(10, np.float32)
         added[3] = np.nan
-        mixture.learn_(experts, "catalogue", [items], added, 4, chosen=True)
+        mixture.learn_(experts, "catalogue", items, added, 4, chosen=True)
         items[2] = np.inf
-        mixture.learn_(experts, "catalogue", [items], np.zeros(10, np.float32), 4, chosen=True)
+        mixture.learn_(experts, "catalogue", items, np.zeros(10, np.float32), 4, chosen=True)
         after = mixture.learned()
         for name, values in before[0].items():
             np.testing.assert_array_equal(after[0][name], values)
@@ -264,7 +265,7 @@ class TestMixture:
     @pytest.mark.parametrize("prior", [None, make_prior([1.0] * K)])
     def test_it_is_restored_exactly(self, space: ItemSpace, prior: AdaptationPrior | None) -> None:
         mixture, experts = self.users_of(space, prior)
-        items = [space.table.lookup(np.arange(10))]
+        items = space.table.lookup(np.arange(10))
         for item in (1, 2, 3):
             mixture.learn_(experts, "catalogue", items, np.zeros(10, np.float32), item, chosen=True)
         again, _ = self.users_of(space, prior)
@@ -279,7 +280,7 @@ class TestMixture:
     @pytest.mark.parametrize("change", ["missing", "shape", "negative"])
     def test_what_does_not_fit_is_not_taken(self, space: ItemSpace, change: str) -> None:
         mixture, experts = self.users_of(space, None)
-        items = [space.table.lookup(np.arange(10))]
+        items = space.table.lookup(np.arange(10))
         mixture.learn_(experts, "catalogue", items, np.zeros(10, np.float32), 1, chosen=True)
         arrays, counters = mixture.learned()
         match change:
