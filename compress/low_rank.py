@@ -71,9 +71,14 @@ def low_rank(model: SequenceModel, width: int, *, seed: int) -> LowRank:
     if not 1 <= width <= model.width:
         raise ValueError(f"low rank: width {width}, expected 1 to {model.width}, the model's own")
     table = model.item_table.detach()
-    _, _, basis = torch.linalg.svd(table.T @ table)  # rows: right singular vectors, (D, D)
-    rotation, _ = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(seed)))
-    expand = rotation @ basis[:width]  # (r, D), orthonormal rows
+    expand = principal_directions(table, width, seed=seed)
     inner = copy.deepcopy(model)
     del inner.item_table  # type: ignore[misc]
     return LowRank(inner, table @ expand.T, expand, expand.T.contiguous())  # type: ignore[arg-type]
+
+
+def principal_directions(table: Tensor, width: int, *, seed: int) -> Tensor:
+    """Orthonormal rows (r, D) that span the r first right singular vectors of a table (N, D), in a rotated basis."""
+    _, _, basis = torch.linalg.svd(table.T @ table)  # rows: right singular vectors, (D, D)
+    rotation, _ = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(seed)))
+    return rotation @ basis[:width]
