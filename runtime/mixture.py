@@ -123,12 +123,10 @@ class Mixture:
             row += 4
         return matrix
 
-    def user_vectors(self, experts: Experts, source: str) -> tuple[Floats, ...]:
-        """w X: what ranks, float32 (width of the space,), one a space; while the model ranks alone, only its own."""
+    def user_vector(self, experts: Experts, source: str) -> Floats:
+        """w X: what ranks, float32 (D,); while the model ranks alone `experts.base`, of its own space only."""
         weights = self.ranking_weights(experts, source)
-        if weights is None:
-            return (experts.base,)
-        return self.spaces.split(weights.astype(np.float32).dot(experts.matrix))
+        return experts.base if weights is None else weights.astype(np.float32).dot(experts.matrix)
 
     def ranking_weights(self, experts: Experts, source: str) -> NDArray[np.float64] | None:
         """What the experts count in a ranking at this moment, float64 (K,); None while the model ranks alone."""

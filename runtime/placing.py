@@ -71,17 +71,17 @@ def recommended(
     Args:
         exclude: int64, rows that are left out unless they are pinned.
     """
-    users = model.user_vectors("catalogue")
+    user = model.user_vector("catalogue")
     never = ranker.rows(list(options.never))
     pinned = ranker.rows(list(dict.fromkeys(options.first)))
     pinned = pinned[(pinned >= 0) & ~np.isin(pinned, never)]
     exclude = np.concatenate([exclude, pinned, never[never >= 0]])
     size = max(10 * k, POOL)
     while True:
-        rows, _ = ranker.top_k(users, size, exclude)
+        rows, _ = ranker.top_k(user, size, exclude)
         pool = np.concatenate([pinned, rows])
         candidates = Candidates(ranker.ids(pool.tolist()), pool, None)
-        scored = ListScores(ranker.score(users, pool))  # exact: those of the catalogue are rounded
+        scored = ListScores(model.score_known(pool, "catalogue"))  # exact: those of the catalogue are rounded
         ranking = placed(ranker, model, candidates, scored, k, options, source="catalogue", number=number)
         if len(ranking) == k or len(rows) < size:
             return ranking

@@ -54,7 +54,7 @@ def list_reasons(
         items = ranker.gather(rows[order]).vectors
         reasons = expert_shares(model.mixture, model.experts(), source, items)
     else:  # without item vectors the base alone ranks
-        found = ranker.score(model.user_vectors(source), np.maximum(rows[order], 0))
+        found = model.score_known(np.maximum(rows[order], 0), source)
         reasons = [{"base": score} for score in found.tolist()]
     for place, n in enumerate(order.tolist()):
         score = float(scored.scores[n])

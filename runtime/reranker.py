@@ -42,7 +42,7 @@ from .item_categories import PART, read_categories
 from .item_ids import ItemId
 from .item_overlay import ItemOverlay
 from .item_space import ItemSpace
-from .item_spaces import ItemSpaces
+from .item_spaces import UNPACKED_BYTES, ItemSpaces
 from .item_table import ItemTable
 from .list_items import ListItems
 from .rank_options import Categories
@@ -65,6 +65,7 @@ class Reranker:
         threads: int = 1,
         candidates: str = "catalogue",
         examination: Sequence[float] | None = None,
+        unpacked_bytes: int = UNPACKED_BYTES,
     ):
         if candidates not in SOURCES:
             raise InputError(f"candidates: got {candidates!r}, expected one of {', '.join(SOURCES)}")
@@ -93,6 +94,7 @@ class Reranker:
         self._categories: Categories | None = None
         self._text_tower: TextTower | None = None
         self._spaces: ItemSpaces | None = None
+        self._unpacked_bytes = unpacked_bytes
         self._spaces_lock = threading.Lock()
         self._overlay_lock = threading.Lock()
 
@@ -104,6 +106,7 @@ class Reranker:
         device: Device = "cpu",
         candidates: Literal["catalogue", "popularity"] = "catalogue",
         examination: Sequence[float] | None = None,
+        unpacked_bytes: int = UNPACKED_BYTES,
     ) -> Reranker:
         """Open a bundle.
 
@@ -112,6 +115,8 @@ class Reranker:
                 "popularity" where they were drawn by it, else "catalogue". Of a bundle without a prior no matter.
             examination: for each position from the first, the probability that it is seen, for learning from lists
                 with position bias (`examination`). None, unless you measured that it helps: all of a list counts alike.
+            unpacked_bytes: memory for the items' vectors, which rank and learn faster than packed rows; where they need
+                more, or with 0, rows are unpacked for each list.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -119,7 +124,13 @@ class Reranker:
             InputError: the device is not there.
         """
         engine = Engine.load(path, threads=threads, device=device)
-        return cls(engine, threads=threads, candidates=candidates, examination=examination)
+        return cls(
+            engine,
+            threads=threads,
+            candidates=candidates,
+            examination=examination,
+            unpacked_bytes=unpacked_bytes,
+        )
 
     def user(
         self,
@@ -154,7 +165,9 @@ class Reranker:
         if self._spaces is None:
             with self._spaces_lock:
                 if self._spaces is None:
-                    self._spaces = ItemSpaces([ItemSpace.of(table) for table in self.tables])
+                    self._spaces = ItemSpaces(
+                        [ItemSpace.of(table) for table in self.tables], unpacked_bytes=self._unpacked_bytes
+                    )
         return self._spaces
 
     @property
@@ -237,7 +250,14 @@ class Reranker:
 
     def gather(self, rows: NDArray[np.int64]) -> ListItems:
         """Items in all spaces, int64 (C,), as `lookup` says; of a bundle that has item vectors."""
-        return ListItems([self._gathered(space, rows) for space in range(len(self.tables))])
+        return ListItems(None, [self._gathered(space, rows) for space in range(len(self.tables))])
+
+    def gather_known(self, rows: NDArray[np.int64]) -> ListItems:
+        """`gather` of items that the bundle has, or that were added: int64 (C,), none of them -1."""
+        catalogue = self.spaces.catalogue
+        if catalogue is None or self._overlay.row_of:
+            return self.gather(rows)
+        return ListItems(catalogue.take(rows, axis=0))
 
     def _gathered(self, space: int, rows: NDArray[np.int64]) -> GatheredRows:
         table, n_items = self.tables[space], self.engine.n_items
@@ -250,16 +270,21 @@ class Reranker:
             vectors[rows >= n_items] = self._overlay.vectors[rows[rows >= n_items] - n_items]
         return GatheredRows(vectors, table.width)
 
-    def score(self, users: Sequence[NDArray[np.float32]], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores of candidates, int64 (C,) -> float32 (C,); `users` as `ListItems.scores` wants them."""
+    def score_by_model(self, user: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """As `Engine.score`, to the last bit, and of added items: float32 (D,), int64 (C,) -> float32 (C,)."""
         if not self.tables:
-            return self.engine.score(users[0][None], rows[None])[0]
-        return self.gather(rows).scores(users)
+            return self.engine.score(user[None], rows[None])[0]
+        return self._gathered(0, rows).scores(user)
 
     def top_k(
-        self, users: Sequence[NDArray[np.float32]], k: int, exclude: NDArray[np.int64]
+        self, user: NDArray[np.float32], k: int, exclude: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k best of the catalogue: rows int64 (K,) and scores float32 (K,); as `Engine.top_k`."""
+        """The k best of the catalogue: rows int64 (K,) and scores float32 (K,); as `Engine.top_k`.
+
+        Args:
+            user: float32, of all spaces, or of the model's own only.
+        """
+        users = self.spaces.split(user) if len(user) > self.engine.width and self.tables else (user,)
         taste_scorer = self._taste_scorer if len(users) > 1 else None
         if taste_scorer is None and not self._overlay.row_of:
             return self.engine.top_k(users[0], k, exclude)
@@ -268,7 +293,8 @@ class Reranker:
             scores = scores + taste_scorer.score_all(users[1])
         if self._overlay.row_of:
             added = np.arange(self.engine.n_items, self.engine.n_items + len(self._overlay.row_of))
-            scores = np.concatenate([scores, self.score(users, added)])
+            found = self.score_by_model(user, added) if len(users) == 1 else self.gather(added).scores(user)
+            scores = np.concatenate([scores, found])
         scores[exclude] = -np.inf
         rows = top_k(scores, min(k, len(scores) - len(np.unique(exclude))))
         return rows, scores[rows]

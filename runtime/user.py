@@ -172,8 +172,8 @@ class User:
             if exclude_seen:
                 left_out += self._model.history.rows
             exclude = np.array([row for row in left_out if row >= 0], np.int64)
-            users = self._model.user_vectors("catalogue")
-            rows, scores = self._ranker.top_k(users, max(k, LIST_SIZE // 2), exclude)
+            user = self._model.user_vector("catalogue")
+            rows, scores = self._ranker.top_k(user, max(k, LIST_SIZE // 2), exclude)
             shown = ShownList(
                 self._model.experts(), "catalogue", rows[: LIST_SIZE // 2], is_catalogue=True, ranking=number
             )

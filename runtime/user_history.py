@@ -110,7 +110,7 @@ class UserHistory:
     def _look_up(self, rows: list[int], vectors: NDArray[np.float32] | None = None) -> None:
         if rows and self._ranker.tables:
             if vectors is None:
-                vectors = self._ranker.gather(np.array(rows, np.int64)).vectors
+                vectors = self._ranker.gather_known(np.array(rows, np.int64)).vectors
             self._vectors.extend(vectors)
 
 

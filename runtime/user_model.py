@@ -52,7 +52,7 @@ class UserModel:
         self.server = ServerWeight(state.learned.get(NAME))
         self._encoded: Floats | None = None  # at its first use after an event
         self._now: Experts | None = None  # at its first use after an event or a lesson
-        self._users: dict[str, tuple[Floats, ...]] = {}
+        self._users: dict[str, Floats] = {}
 
     def experts(self) -> Experts:
         """The experts' vectors at this moment."""
@@ -61,12 +61,12 @@ class UserModel:
             self._now = self.mixture.experts(self._base_user(), self.history.vectors[-RECENT:], n_recent)
         return self._now
 
-    def user_vectors(self, source: str) -> tuple[Floats, ...]:
-        """What ranks at this moment, a vector for each space; while the model ranks alone, for its own only."""
-        users = self._users.get(source)
-        if users is None:
-            users = self._users[source] = self.mixture.user_vectors(self.experts(), source)
-        return users
+    def user_vector(self, source: str) -> Floats:
+        """What ranks at this moment, float32 (D,) of all spaces; while the model ranks alone, of its own only."""
+        user = self._users.get(source)
+        if user is None:
+            user = self._users[source] = self.mixture.user_vector(self.experts(), source)
+        return user
 
     def logit_scale(self, source: str) -> float:
         """What a score must be multiplied by to be a logit."""
@@ -74,18 +74,18 @@ class UserModel:
 
     def score(self, candidates: Candidates, source: str, *, unknown_by_prior: bool = False) -> ListScores:
         """Scores of a list. What is unknown has -inf, or with `unknown_by_prior` the score of an average item."""
-        users = self.user_vectors(source)
+        user = self.user_vector(source)
         rows, known = candidates.rows, candidates.known
         by_server = None if known is None or candidates.has_server is None else ~known & candidates.has_server
         items = None
         if known is None:
-            scores, items = self._scored(users, rows)
+            scores, items = self._scored(user, rows)
         else:
             scores = np.full(len(rows), -np.inf, np.float32)
             if known.any():
-                scores[known], items = self._scored(users, rows[known])
+                scores[known], items = self._scored(user, rows[known])
             if unknown_by_prior:
-                scores[~known] = self._average_score(users)
+                scores[~known] = self._average_score(user)
             if by_server is not None:
                 scores[by_server] = scores[known].mean() if known.any() else 0.0
         added = None
@@ -101,12 +101,16 @@ class UserModel:
             scored.send_back_(np.array([item_id in self.dismissed for item_id in candidates.ids]))
         return scored
 
-    def _scored(self, users: tuple[Floats, ...], rows: NDArray[np.int64]) -> tuple[Floats, ListItems | None]:
-        """Scores of known items, float32 (C,), and the items where they have vectors."""
-        if not self._ranker.tables:
-            return self._ranker.score(users, rows), None
-        items = self._ranker.gather(rows)
-        return items.scores(users), items
+    def _scored(self, user: Floats, rows: NDArray[np.int64]) -> tuple[Floats, ListItems | None]:
+        """Scores of known items, float32 (C,), and the items where the mixture looked them up."""
+        if user is self._encoded:
+            return self._ranker.score_by_model(user, rows), None
+        items = self._ranker.gather_known(rows)
+        return items.scores(user), items
+
+    def score_known(self, rows: NDArray[np.int64], source: str) -> Floats:
+        """Scores of known items, int64 (C,) -> float32 (C,)."""
+        return self._scored(self.user_vector(source), rows)[0]
 
     def shown(self, candidates: Candidates, scored: ListScores, source: str, number: int) -> ShownList | None:
         """A list as it was ranked, for what will be chosen from it; None where nothing in it is known."""
@@ -154,7 +158,7 @@ class UserModel:
         if not self._ranker.tables:
             return np.empty((len(against.rows), 0), np.float32)
         if shown.items is None or against.rows is not shown.rows:
-            return self._ranker.gather(against.rows).vectors
+            return self._ranker.gather_known(against.rows).vectors
         return shown.items.vectors
 
     def observe(
@@ -226,13 +230,11 @@ class UserModel:
         }
         return {name: values for name, values in kept.items() if values}
 
-    def _average_score(self, users: Sequence[Floats]) -> float:
-        """Of the center of each space: the mean over the catalogue."""
+    def _average_score(self, user: Floats) -> float:
+        """Of the centers of the spaces: the mean over the catalogue."""
         if not self._ranker.tables:
-            return float(self._engine.score_all(users[0][None]).mean())
-        return float(
-            sum(space.center @ user for space, user in zip(self._ranker.spaces, users, strict=False))
-        )
+            return float(self._engine.score_all(user[None]).mean())
+        return float(self._ranker.spaces.center[: len(user)] @ user)
 
     def _base_user(self) -> Floats:
         """The model's user vector of the history, float32 (D,)."""

@@ -38,7 +38,7 @@ def test_they_are_ranked_by_their_vector(ranker: Reranker, vectors: np.ndarray) 
     assert ranked.unknown == {"nobody"}
     scores = {item.item_id: item.score for item in ranked}
     assert scores["new"] == pytest.approx(scores[7], rel=1e-5)
-    expected = float(vectors[1] @ user._model.user_vectors("catalogue")[0])
+    expected = float(vectors[1] @ user._model.user_vector("catalogue"))
     assert scores["newer"] == pytest.approx(expected, rel=1e-5)
     assert [i for i in ids_of(ranked) if isinstance(i, int)] == ids_of(plain[:50])
 

@@ -144,7 +144,7 @@ class TestSpace:
         experts = mixture.experts(np.ones(3, np.float32), np.empty((0, 3), np.float32), 0)
         items = space.table.lookup(np.arange(5))
         mixture.learn_(experts, "catalogue", items, np.zeros(5, np.float32), 2, chosen=True)
-        assert np.isfinite(mixture.user_vectors(experts, "catalogue")[0]).all()
+        assert np.isfinite(mixture.user_vector(experts, "catalogue")).all()
 
 
 class TestResidualUser:
@@ -191,17 +191,17 @@ class TestMixture:
         weights = [0.5, 0.1, 1.0, -2.0, 0.3, 0.7]
         mixture, experts = self.users_of(space, make_prior(weights))
         expected = np.array(weights, np.float32) @ experts.matrix
-        np.testing.assert_allclose(mixture.user_vectors(experts, "catalogue")[0], expected, rtol=1e-5)
+        np.testing.assert_allclose(mixture.user_vector(experts, "catalogue"), expected, rtol=1e-5)
 
     def test_without_a_prior_and_lessons_it_is_the_model_itself(self, space: ItemSpace) -> None:
         mixture, experts = self.users_of(space, None)
-        assert mixture.user_vectors(experts, "catalogue")[0] is not None
-        np.testing.assert_array_equal(mixture.user_vectors(experts, "catalogue")[0], experts.base)
+        assert mixture.user_vector(experts, "catalogue") is not None
+        np.testing.assert_array_equal(mixture.user_vector(experts, "catalogue"), experts.base)
 
     def test_an_empty_history_is_popularity(self, space: ItemSpace) -> None:
         mixture = Mixture(ItemSpaces([space]), np.ones(WIDTH, np.float32), make_prior([-1.0] * K))
         experts = mixture.experts(np.ones(WIDTH, np.float32), np.empty((0, WIDTH), np.float32), 0)
-        np.testing.assert_array_equal(mixture.user_vectors(experts, "catalogue")[0], np.ones(WIDTH))
+        np.testing.assert_array_equal(mixture.user_vector(experts, "catalogue"), np.ones(WIDTH))
 
     def test_the_step_of_the_weights_is_newtons(self, space: ItemSpace) -> None:
         mixture, experts = self.users_of(space, make_prior([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
@@ -233,7 +233,7 @@ class TestMixture:
         for _ in range(3):
             mixture.learn_(experts, "catalogue", items, added, wrong, chosen=True)
         assert mixture.gate_is_closed
-        np.testing.assert_allclose(mixture.user_vectors(experts, "catalogue")[0], experts.base, rtol=1e-6)
+        np.testing.assert_allclose(mixture.user_vector(experts, "catalogue"), experts.base, rtol=1e-6)
         for _ in range(100):
             mixture.learn_(experts, "catalogue", items, added, right, chosen=True)
         assert not mixture.gate_is_closed
@@ -274,7 +274,7 @@ class TestMixture:
             for one in (mixture, again):
                 one.learn_(experts, "catalogue", items, np.zeros(10, np.float32), item, chosen=True)
         np.testing.assert_array_equal(
-            again.user_vectors(experts, "catalogue")[0], mixture.user_vectors(experts, "catalogue")[0]
+            again.user_vector(experts, "catalogue"), mixture.user_vector(experts, "catalogue")
         )
 
     @pytest.mark.parametrize("change", ["missing", "shape", "negative"])
@@ -361,7 +361,7 @@ class TestTaste:
         user = ranker.user()
         user.observe(3, 9)
         user.feedback(27)
-        users = user._model.user_vectors("catalogue")
+        users = user._model._ranker.spaces.split(user._model.user_vector("catalogue"))
         items = ranker.engine.table.lookup(np.arange(50)) @ users[0]
         tastes = ranker.taste_table.lookup(np.arange(50)) @ users[1]
         scores = {item.item_id: item.score for item in user.rerank(range(1, 51), k=50)}

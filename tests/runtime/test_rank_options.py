@@ -149,10 +149,9 @@ class TestRules:
         scores = {item.item_id: item.score for item in ranked}
         everything = [scores[item] for item in ITEMS if item != 5]  # what was dismissed was sent back
         assert min(everything) < scores["new"] < max(everything)
-        users = user._model.user_vectors("catalogue")
         rows = np.arange(50)
         # the mean of the catalogue's scores, summed in another order
-        assert scores["new"] == pytest.approx(ranker.score(users, rows).mean(), abs=1e-4)
+        assert scores["new"] == pytest.approx(user._model.score_known(rows, "catalogue").mean(), abs=1e-4)
         only = user.rerank(["x", "y"], options=RankOptions(unknown="prior"))
         assert ids_of(only) == ["x", "y"]
         assert only.unknown == {"x", "y"}
