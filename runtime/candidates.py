@@ -24,7 +24,7 @@ _FEW = 4  # ids, for which making an array takes longer than it spares
 _SAME = 1e-9  # scores whose deviation is below this share of the largest differ by rounding only
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen, which costs a microsecond: one is made for each ranking
 class Candidates:
     """C distinct candidates, in the order in which they were given."""
 
@@ -71,17 +71,20 @@ def read_candidates(
     ids: list[Any] = candidate_ids.tolist() if isinstance(candidate_ids, np.ndarray) else list(candidate_ids)
     values = None if scores is None else _numbers(scores, len(ids))
     try:
-        distinct = len(set(ids))
+        distinct = set(ids)
     except TypeError:
         odd = next(i for i in ids if not isinstance(i, int | str | np.integer))
         raise InputError(f"candidates: {odd!r} is no item id; expected integers or strings") from None
-    if distinct < len(ids):
+    if len(distinct) < len(ids):
         first = {item_id: n for n, item_id in reversed(list(enumerate(ids)))}  # 1 and True are one key: rare
         kept = sorted(first.values())
         ids = [ids[n] for n in kept]
         values = None if values is None else values[kept]
-    rows, all_known = _item_rows(item_ids, ids)
-    known = None if all_known or len(rows) == 0 or rows.min() >= 0 else rows >= 0
+    rows = _rows_of_range(item_ids, ids, distinct)
+    known = None
+    if rows is None:
+        rows = item_ids.rows(ids)
+        known = None if len(rows) == 0 or rows.min() >= 0 else rows >= 0
     if values is None:
         return Candidates(ids, rows, known)
     finite = np.isfinite(values)
@@ -90,19 +93,34 @@ def read_candidates(
 
 def item_rows(item_ids: ItemIds, ids: Sequence[Any]) -> NDArray[np.int64]:
     """`ItemIds.rows`, several times faster where all ids are plain integers and the table's ids are a range."""
-    return _item_rows(item_ids, ids)[0]
+    try:
+        rows = _rows_of_range(item_ids, ids, set(ids))
+    except TypeError:  # something that cannot be an id
+        rows = None
+    return item_ids.rows(ids) if rows is None else rows
 
 
-def _item_rows(item_ids: ItemIds, ids: Sequence[Any]) -> tuple[NDArray[np.int64], bool]:
-    """Rows, and whether it is already certain that all are known."""
-    if item_ids.kind == "range" and len(ids) > _FEW and set(map(type, ids)) == {int}:
-        try:
-            rows = item_ids.range_rows(np.array(ids, np.int64))
-        except OverflowError:  # an integer beyond 64 bits is unknown, and the slow way says so
-            rows = None
-        if rows is not None:
-            return rows, True
-    return item_ids.rows(ids), False
+def _rows_of_range(item_ids: ItemIds, ids: Sequence[Any], distinct: set[Any]) -> NDArray[np.int64] | None:
+    """Rows where the table's ids are a range and all of these are plain integers in it; else None.
+
+    What numpy takes for int64 is integers and booleans, and a boolean is at most 1.
+    """
+    span = item_ids.span
+    if span is None or len(ids) <= _FEW:
+        return None
+    try:
+        lowest, highest = min(distinct), max(distinct)
+        if not (span.start <= lowest and highest < span.stop):
+            return None
+    except TypeError:  # not all of them are numbers
+        return None
+    if lowest <= 1 and set(map(type, ids)) != {int}:
+        return None
+    rows = np.array(ids)
+    if rows.dtype != np.int64:
+        return None
+    rows -= span.start
+    return rows
 
 
 def plain_id(item_id: Any) -> ItemId:

@@ -125,10 +125,14 @@ class ItemIds:
         listed: Sequence[Any] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
         return np.asarray([_row(index, i) for i in listed], np.int64)
 
-    def range_rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Rows of a table of kind `range`, int64 (n,), n at least 1; None where an id is unknown."""
-        rows = ids - self._values[0]  # type: ignore[operator]
-        return rows if rows.view(np.uint64).max() < len(self) else None  # a negative one is huge
+    @property
+    def span(self) -> range | None:
+        """The ids of a table of kind `range`; None of the others."""
+        return self._values if isinstance(self._values, range) else None
+
+    def row(self, item_id: ItemId) -> int:
+        """Row of one id, -1 where it is unknown."""
+        return self._range_row(item_id) if isinstance(self._values, range) else _row(self._index(), item_id)
 
     def ids(self, rows: Iterable[int]) -> list[ItemId]:
         """The ids of the given rows."""

@@ -112,15 +112,17 @@ class Mixture:
     def _matrix(self, user: Floats, recent: Floats, learned: Floats) -> Floats:
         """X, float32 (K, D)."""
         spaces, matrix = self.spaces, self._unfilled.copy()
-        matrix[0, spaces.slices[0]] = user
-        vectors = learned / spaces.radius
-        means = None if self.prior is None or len(recent) == 0 else spaces.recency.means(recent)
-        row = 2
+        matrix[0, : len(user)] = user
+        rows = np.empty((4, spaces.width), np.float32)  # of all spaces: three means and the user vector
+        if self.prior is None or len(recent) == 0:
+            rows[:3] = 0.0
+        else:
+            spaces.recency.means(recent, out=rows[:3])
+        np.divide(learned, spaces.radius, out=rows[3])
+        first = 2
         for where in spaces.slices:
-            if means is not None:
-                matrix[row : row + 3, where] = means[:, where]
-            matrix[row + 3, where] = vectors[where]
-            row += 4
+            matrix[first : first + 4, where] = rows[:, where]
+            first += 4
         return matrix
 
     def user_vector(self, experts: Experts, source: str) -> Floats:

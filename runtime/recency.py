@@ -43,10 +43,12 @@ class Recency:
             weights = recency_weights(n)
             self._of_length.append((weights, weights.sum(axis=1)[:, None] * center))
 
-    def means(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+    def means(
+        self, items: NDArray[np.float32], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """m / rho for the three: float32 (n, D), the vectors of the last n <= `RECENT` events, oldest first -> (3, D)."""
         weights, shift = self._of_length[len(items)]
-        means = weights.dot(items)
+        means = np.dot(weights, items, out=out)
         means -= shift
         means *= self._scale
         return means

@@ -226,6 +226,11 @@ class Reranker:
         """Rows of ids, int64 (n,), -1 where unknown; of added items, behind the catalogue's."""
         return self._overlay.fill(item_rows(self.engine.item_ids, ids), ids)
 
+    def row(self, item_id: ItemId) -> int:
+        """Row of one id, as `rows`."""
+        row = self.engine.item_ids.row(item_id)
+        return row if row >= 0 else self._overlay.row_of.get(item_id, -1)
+
     def ids(self, rows: list[int]) -> list[ItemId]:
         """The inverse of `rows`."""
         n_items = self.engine.n_items
@@ -284,7 +289,8 @@ class Reranker:
         Args:
             user: float32, of all spaces, or of the model's own only.
         """
-        users = self.spaces.split(user) if len(user) > self.engine.width and self.tables else (user,)
+        is_mixed = bool(self.tables) and len(user) > self.engine.width
+        users: Sequence[NDArray[np.float32]] = self.spaces.split(user) if is_mixed else (user,)
         taste_scorer = self._taste_scorer if len(users) > 1 else None
         if taste_scorer is None and not self._overlay.row_of:
             return self.engine.top_k(users[0], k, exclude)

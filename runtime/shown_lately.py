@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LISTS_BY_ID = 16
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Feedback:
     """An event and what it was made on."""
 
@@ -63,7 +63,7 @@ class ShownLately:
 
     def feedback(self, event: Event, model: UserModel) -> Feedback:
         """An event with what it was made on."""
-        row = int(self._ranker.rows([event.item_id])[0])
+        row = self._ranker.row(event.item_id)
         shown = None if row < 0 else self._list_with(row, event.ranking)
         if shown is not None:
             logged = self.log.of_ranking(shown.ranking)

@@ -33,7 +33,7 @@ class UserHistory:
         self, ranker: Reranker, ids: Sequence[ItemId] = (), timed: Sequence[tuple[ItemId, float]] = ()
     ) -> None:
         self._ranker = ranker
-        self._length = max(ranker.engine.max_length, RECENT)
+        self._length = max(ranker.engine.max_length, RECENT)  # of the known events, whose vectors are kept
         self.restore((tuple(ids), _times(ids, timed)))
 
     def __len__(self) -> int:
@@ -79,9 +79,14 @@ class UserHistory:
         return bool(known)
 
     @property
-    def vectors(self) -> NDArray[np.float32]:
-        """Of the newest known events, oldest first, in all spaces: float32 (n, D), never written to again."""
-        return self._vectors.block
+    def recent(self) -> NDArray[np.float32]:
+        """Of the last `RECENT` known events, oldest first, in all spaces: float32 (n, D), never written to again."""
+        return self._recent.block[-RECENT:]
+
+    @property
+    def encoded(self) -> NDArray[np.float32]:
+        """What the encoder reads: of as many as it looks at, in the model's space, float32 (n, D), contiguous."""
+        return self._encoded.block[-self._ranker.engine.max_length :]
 
     def has_lately(self, item_id: ItemId) -> bool:
         """Whether it is among the last `VISIT` events."""
@@ -101,7 +106,9 @@ class UserHistory:
         return place
 
     def _look_up_all(self) -> None:
-        self._vectors = HistoryVectors(self._length, self._ranker.spaces.width)
+        spaces, width = self._ranker.spaces, self._ranker.engine.width
+        self._recent = HistoryVectors(self._length if len(spaces) < 2 else RECENT, spaces.width)
+        self._encoded = self._recent if len(spaces) < 2 else HistoryVectors(self._length, width)
         known = [row for row in self._ranker.rows(list(self.ids)).tolist() if row >= 0]
         self.rows: deque[int] = deque(known, max(self._ranker.engine.max_length, HISTORY_KEPT))
         """Of the known events: what the encoder and `exclude_seen` look at."""
@@ -111,7 +118,9 @@ class UserHistory:
         if rows and self._ranker.tables:
             if vectors is None:
                 vectors = self._ranker.gather_known(np.array(rows, np.int64)).vectors
-            self._vectors.extend(vectors)
+            self._recent.extend(vectors)
+            if self._encoded is not self._recent:
+                self._encoded.extend(vectors[:, : self._ranker.engine.width])
 
 
 def _times(ids: Sequence[ItemId], timed: Sequence[tuple[ItemId, float]]) -> list[float | None]:

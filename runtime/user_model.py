@@ -58,7 +58,7 @@ class UserModel:
         """The experts' vectors at this moment."""
         if self._now is None:
             n_recent = min(len(self.history.rows), RECENT)
-            self._now = self.mixture.experts(self._base_user(), self.history.vectors[-RECENT:], n_recent)
+            self._now = self.mixture.experts(self._base_user(), self.history.recent, n_recent)
         return self._now
 
     def user_vector(self, source: str) -> Floats:
@@ -243,12 +243,11 @@ class UserModel:
         return self._encoded
 
     def _encode(self) -> Floats:
-        length = self._engine.max_length
         if not self.history.rows:
             return self._engine.prior()
         if not self._ranker.tables:
-            return self._engine.encode(np.array([self.history.rows], np.int64)[:, -length:])[0]
-        return self._engine.encode_vectors(self.history.vectors[None, -length:, : self._engine.width])[0]
+            return self._engine.encode(np.array([self.history.rows], np.int64))[0]
+        return self._engine.encode_vectors(self.history.encoded[None])[0]
 
     def _forget_now(self) -> None:
         self._now = None
