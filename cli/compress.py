@@ -54,7 +54,6 @@ def add_parser(subparsers: Subparsers) -> None:
     what.add_argument(
         "--recipe",
         metavar="NAME",
-        default="balanced",
         help="balanced (default), lossless, tiny, int8, or a .toml file",
     )
     what.add_argument("--bits", metavar="N", type=int, help="bits a value of the item table: 2, 3, 4 or 8")
@@ -71,14 +70,35 @@ def add_parser(subparsers: Subparsers) -> None:
     what.add_argument("--seed", metavar="N", type=int, help="of everything random (default: 0)")
     what.add_argument("--threads", metavar="N", type=_count, help="threads of torch (default: all cores)")
 
-    gates = parser.add_argument_group("budget: what breaks it is not written, and the exit code is 1")
+    gates = parser.add_argument_group(
+        "budget: what breaks it is not written, and the exit code is 1",
+        "Where no recipe is asked for and the default one breaks the budget, gentler or harsher ones are tried.",
+    )
     gates.add_argument(
         "--max-drop",
         metavar="SHARE",
         type=share,
-        help="largest loss of validation NDCG@10 (pointwise: AUC), such as 1%%",
+        help="largest loss of the metric on validation, such as 1%%",
+    )
+    gates.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="that validation chooses by: ndcg@10 (default), hr@k, mrr@k, recall@k; pointwise: auc (default), logloss",
     )
     gates.add_argument("--max-size", metavar="SIZE", type=_size, help="largest bundle, such as 400KB or 2MB")
+    gates.add_argument(
+        "--max-latency",
+        metavar="TIME",
+        type=_milliseconds,
+        help="longest median time to re-rank 100 candidates on one thread of this machine, as `bench` measures it, "
+        "such as 1ms or 300us",
+    )
+    gates.add_argument(
+        "--keep-nearest",
+        metavar="FILE",
+        type=Path,
+        help="where no bundle is within the budget, write the nearest one here; the exit code is 1 all the same",
+    )
 
     model = parser.add_argument_group("the checkpoint")
     model.add_argument(
@@ -119,27 +139,40 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ..benchmarks.interactions import map_items, read_interactions
+    from ..compress.budget import Budget
+    from ..compress.ladder import Rungs, rungs_around
     from ..compress.layouts import ItemItemTeacher, PointwiseTeacher, Teacher, load_ranking_teacher
     from ..compress.own_model import load_own_model
-    from ..compress.pipeline import Budget, check_destinations, compress_model
-    from ..compress.recipe import load_recipe
+    from ..compress.pipeline import compress_model
+    from ..compress.publication import check_destinations
+    from ..compress.recipe import DEFAULT, load_recipe
     from ..runtime.errors import InputError
 
-    recipe = _override(load_recipe(args.recipe), args)
+    recipe = _override(load_recipe(args.recipe or DEFAULT), args)
+    rungs = rungs_around(recipe) if args.recipe is None and recipe.name == DEFAULT else Rungs()
     if args.model is not None and (args.layout is not None or args.heads is not None):
         raise InputError("--model makes the model itself; leave --layout and --heads out")
     with_text = asks_for_text(args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     check_destinations(
-        args.output, args.teacher_out, overwrite=args.force, inputs=[args.checkpoint, args.data]
+        args.output,
+        args.teacher_out,
+        args.keep_nearest,
+        overwrite=args.force,
+        inputs=[args.checkpoint, args.data],
     )
     log = print if not args.json else _to_stderr
-    budget = Budget(max_drop=args.max_drop, max_size_bytes=args.max_size)
+    budget = Budget(
+        max_drop=args.max_drop,
+        max_size_bytes=args.max_size,
+        max_latency_ms=args.max_latency,
+        metric=args.metric,
+    )
     own = None if args.model is None else load_own_model(args.checkpoint, args.model)
     pointwise = own if isinstance(own, PointwiseTeacher) else load_pointwise(args)
     if pointwise is not None:
-        compressed = compress_with_labels(args, pointwise, recipe, budget, log)
+        compressed = compress_with_labels(args, pointwise, recipe, budget, rungs, log)
         return _print_done(compressed, as_json=args.json)
     interactions = read_interactions(
         args.data, user=args.user, item=args.item, time=args.time, rating=args.rating, format=args.format
@@ -147,7 +180,9 @@ def run(args: argparse.Namespace) -> int:
     log(f"data      {interactions.describe()}")
     data = _describe_data(interactions)
     if str(args.checkpoint).startswith(PREFIX):
-        compressed = compress_with_text(args, recipe, interactions, None, budget=budget, data=data, log=log)
+        compressed = compress_with_text(
+            args, recipe, interactions, None, budget=budget, rungs=rungs, data=data, log=log
+        )
         return _print_done(compressed, as_json=args.json)
     if args.model is None:
         teacher = load_ranking_teacher(
@@ -174,7 +209,7 @@ def run(args: argparse.Namespace) -> int:
                 f"{args.checkpoint}: item-item weights have no item vectors; leave the titles out"
             )
         compressed = compress_with_text(
-            args, recipe, interactions, teacher, budget=budget, data=data, log=log
+            args, recipe, interactions, teacher, budget=budget, rungs=rungs, data=data, log=log
         )
         return _print_done(compressed, as_json=args.json)
     compressed = compress_model(
@@ -183,12 +218,15 @@ def run(args: argparse.Namespace) -> int:
         recipe,
         args.output,
         budget=budget,
+        rungs=rungs,
         teacher_output=args.teacher_out,
+        nearest_output=args.keep_nearest,
         overwrite=args.force,
         keep_repeats=args.keep_repeats,
         data=data,
         track=terminal_track,
         say=lambda step: log(step.line()),
+        note=log,
     )
     return _print_done(compressed, as_json=args.json)
 
@@ -308,3 +346,12 @@ def _size(text: str) -> int:
     if size < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a size such as 400KB or 2MB")
     return size
+
+
+def _milliseconds(text: str) -> float:
+    """1ms, 300us, or plain milliseconds."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*(us|ms|s)?", text.strip())
+    time_ms = float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2] or "ms"] if match else 0.0
+    if not time_ms > 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a time such as 1ms or 300us")
+    return time_ms

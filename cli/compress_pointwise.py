@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from .progress import terminal_track
 
 if TYPE_CHECKING:
+    from ..compress.budget import Budget
+    from ..compress.ladder import Rungs
     from ..compress.layouts import PointwiseTeacher
-    from ..compress.pipeline import Budget
     from ..compress.publication import Compressed
     from ..compress.recipe import Recipe
 
@@ -49,6 +50,7 @@ def compress_with_labels(
     teacher: PointwiseTeacher,
     recipe: Recipe,
     budget: Budget,
+    rungs: Rungs,
     log: Callable[[str], object],
 ) -> Compressed:
     """Read the rows, compress, and say what was found on the way."""
@@ -75,10 +77,13 @@ def compress_with_labels(
         recipe,
         args.output,
         budget=budget,
+        rungs=rungs,
         teacher_output=args.teacher_out,
+        nearest_output=args.keep_nearest,
         overwrite=args.force,
         track=terminal_track,
         say=lambda step: log(step.line()),
+        note=log,
     )
 
 

@@ -12,8 +12,10 @@ from .progress import terminal_track
 
 if TYPE_CHECKING:
     from ..benchmarks.interactions import Interactions
+    from ..compress.budget import Budget
+    from ..compress.ladder import Rungs
     from ..compress.layouts import Teacher
-    from ..compress.pipeline import Budget, Compressed
+    from ..compress.publication import Compressed
     from ..compress.recipe import Recipe
 
 PREFIX = "hf:"
@@ -66,6 +68,8 @@ def asks_for_text(args: argparse.Namespace) -> bool:
         raise InputError(
             "--items and --hide-items need an encoder: --text hf:FOLDER, or hf:FOLDER as CHECKPOINT"
         )
+    if (alone or args.text is not None) and (args.keep_nearest is not None or args.max_latency is not None):
+        raise InputError("--keep-nearest and --max-latency are of bundles without titles; leave them out")
     return alone or args.text is not None
 
 
@@ -76,6 +80,7 @@ def compress_with_text(
     teacher: Teacher | None,
     *,
     budget: Budget,
+    rungs: Rungs,
     data: dict[str, Any],
     log: Callable[[str], object],
 ) -> Compressed:
@@ -104,6 +109,7 @@ def compress_with_text(
         teacher=teacher,
         options=options,
         budget=budget,
+        rungs=rungs,
         teacher_output=args.teacher_out,
         overwrite=args.force,
         keep_repeats=args.keep_repeats,

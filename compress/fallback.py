@@ -35,13 +35,16 @@ ROUNDED_BITS = (4, 8)
 RETRAINED_BITS = 4
 """Of the teacher's table where it is distilled, in minutes, because rounding alone does not pass."""
 
+MOST_GUARDED = 0.99
+"""A guard's `max_drop` is below 1; a budget that allows more allows anything."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GuardConfig:
     """What a recipe may lose before something gentler is taken."""
 
     max_drop: float = 0.01
-    """Largest relative loss of NDCG@10 on the validation items: 0.01 is 1%."""
+    """Largest relative loss of NDCG@10 (or `--metric`) on the validation items: 0.01 is 1%."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop < 1:
@@ -83,18 +86,24 @@ def fall_back(
     teacher_gains: NDArray[np.float64],
     config: GuardConfig,
     gentler: Sequence[Callable[[], Candidate]],
+    *,
+    max_bytes: int | None = None,
 ) -> tuple[Candidate, dict[str, Any]]:
     """The recipe's own result, or something gentler, and what was tried.
 
     Args:
         gentler: what else there is, in the order in which it is tried; made when it is its turn.
+        max_bytes: what is larger is not taken in place of the recipe's own; None is no limit.
     """
     tried, margins = [own], [margin(own.gains, teacher_gains, config.max_drop)]
     for make in gentler:
         if margins[-1] >= 0:
             break
-        tried.append(make())
-        margins.append(margin(tried[-1].gains, teacher_gains, config.max_drop))
+        candidate = make()
+        if max_bytes is not None and candidate.measure.size_bytes > max_bytes:
+            continue
+        tried.append(candidate)
+        margins.append(margin(candidate.gains, teacher_gains, config.max_drop))
     best = len(tried) - 1 if margins[-1] >= 0 else int(np.argmax(margins))
     return tried[best], {
         "chosen": tried[best].name,

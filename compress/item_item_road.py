@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +17,21 @@ from numpy.typing import NDArray
 
 from ..benchmarks.evaluate import EngineScorer, Ranking, evaluate_ranks
 from ..benchmarks.popularity import PopularityScorer, item_counts
-from ..benchmarks.progress import Track, untracked
-from ..benchmarks.protocols import Split, leave_one_out, training_sequences
-from ..benchmarks.ranking_metrics import per_user
+from ..benchmarks.progress import Track
+from ..benchmarks.protocols import Split
 from ..export.neighbors_bundle import NeighborsContent, export_neighbors
 from ..runtime.engine import Engine
 from ..runtime.neighbors import Neighbors
+from .budget import Budget
 from .layouts import ItemItemTeacher
+from .meter import ranking_measure
 from .models.fold_in import MAX_LENGTH
 from .neighbor_choice import choose_neighbors, rounded_weights
-from .publication import (
-    NO_LIMITS,
-    Budget,
-    Compressed,
-    check_budget,
-    check_destinations,
-    describe_rankings,
-    drafts,
-    provenance,
-    release,
-    rounded,
-)
+from .publication import describe_rankings, provenance, rounded
 from .recipe import Recipe
 from .report import Measure, StepReport
+from .rerank_time import rerank_ms
+from .road import Built, manifest_bytes
 
 SKIPPED = {
     "distill": "item-item weights are solved in one go; there is no network to teach",
@@ -49,20 +41,76 @@ SKIPPED = {
 VERIFIED_HISTORIES = 4
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Road:
-    """What stays the same from step to step."""
+class ItemItemRoad:
+    """See `road.Road`; made by `pipeline.open_road`."""
 
-    folder: Path
-    name: str
-    teacher: ItemItemTeacher
-    prior_user: NDArray[np.float32]
-    validation: Split
-    keep_repeats: bool
-    track: Track
+    def __init__(
+        self,
+        teacher: ItemItemTeacher,
+        training: list[NDArray[np.int64]],
+        validation: Split,
+        test: Split,
+        folder: Path,
+        *,
+        name: str,
+        teacher_name: str,
+        seed: int,
+        budget: Budget,
+        metric: str,
+        keep_repeats: bool,
+        data: dict[str, Any] | None,
+        track: Track,
+        say: Callable[[StepReport], object],
+    ) -> None:
+        """`metric`: what validation chooses by, as `ranking_metrics.per_user` names it."""
+        self.teacher, self.validation, self.test_split = teacher, validation, test
+        self.folder, self.name, self.seed, self.budget, self.metric = folder, name, seed, budget, metric
+        self.keep_repeats, self.track, self.say = keep_repeats, track, say
+        self.counts = item_counts(training, teacher.model.n_items)
+        self.prior_user = (self.counts / max(len(training), 1)).astype(np.float32)
+        self.provenance = provenance(teacher, seed, data)
+        source = {
+            "name": teacher_name,
+            "model": _describe(teacher.model),
+            "recipe": None,
+            "provenance": self.provenance,
+        }
+        self.original = self.export("teacher", teacher.model, source)
+        self.before = self.measure(self.original, teacher.model, "teacher")
+
+    def build(self, recipe: Recipe) -> Built:
+        """See `Road.build`."""
+        neighbors, steps = _run_steps(self, recipe)
+        measure = steps[-1].after if steps else self.before
+        built = Built(recipe=recipe, steps=tuple(steps), measure=measure, made=neighbors)
+        draft, time_ms = self.export("timed", neighbors, {}), None
+        if self.budget.max_latency_ms is not None:
+            time_ms = rerank_ms(draft, self.validation.histories, seed=self.seed)
+        size_bytes = draft.stat().st_size + manifest_bytes(self._manifest(built, {}))
+        deployed = dataclasses.replace(measure, size_bytes=size_bytes, rerank_ms=time_ms)
+        return dataclasses.replace(built, measure=deployed)
+
+    def test(self, built: Built) -> dict[str, Any]:
+        """See `Road.test`."""
+        theirs = self.rank(self.original, self.test_split, "test teacher", n_top=10)
+        ours = self.rank(self.export("draft", built.made, {}), self.test_split, "test bundle", n_top=10)
+        popular = evaluate_ranks(
+            PopularityScorer(self.counts), self.test_split, keep_repeats=self.keep_repeats, n_top=0
+        )
+        return describe_rankings(ours, theirs, popular, self.seed)
+
+    def write(self, built: Built, metrics: dict[str, Any] | None) -> Path:
+        """See `Road.write`."""
+        return self.export("final", built.made, rounded(self._manifest(built, metrics)))
+
+    def place(self, recipe: Recipe) -> object:
+        """See `Road.place`."""
+        return recipe.neighbors
 
     def export(self, draft: str, neighbors: Neighbors, manifest: dict[str, Any]) -> Path:
+        """A draft, verified."""
         path = self.folder / f"{draft}.pocket"
+        path.unlink(missing_ok=True)
         content = NeighborsContent(
             name=self.name, neighbors=neighbors, item_ids=self.teacher.item_ids, prior_user=self.prior_user,
             max_length=MAX_LENGTH, manifest=manifest,
@@ -72,6 +120,7 @@ class _Road:
         return path
 
     def rank(self, path: Path, split: Split, title: str, *, n_top: int = 0) -> Ranking:
+        """Rank a split with a bundle through the runtime."""
         scorer = EngineScorer(Engine.load(path, verify=False))
         with self.track(title, len(split)) as advance:
             return evaluate_ranks(
@@ -81,87 +130,24 @@ class _Road:
     def measure(self, path: Path, neighbors: Neighbors, title: str) -> Measure:
         """Parameters are the weights that are stored."""
         ranking = self.rank(path, self.validation, f"measure {title}")
-        return Measure(
-            size_bytes=path.stat().st_size,
-            parameters=neighbors.n_items * neighbors.count,
-            ndcg10=float(per_user(ranking.ranks, "ndcg@10").mean()),
-        )
+        return ranking_measure(path, neighbors.n_items * neighbors.count, ranking.ranks, self.metric)
 
-
-def compress_item_item(
-    teacher: ItemItemTeacher,
-    sequences: Sequence[NDArray[np.int64]],
-    recipe: Recipe,
-    output: Path,
-    *,
-    budget: Budget = NO_LIMITS,
-    teacher_output: Path | None = None,
-    overwrite: bool = False,
-    keep_repeats: bool = False,
-    data: dict[str, Any] | None = None,
-    track: Track = untracked,
-    say: Callable[[StepReport], object] = lambda report: None,
-) -> Compressed:
-    """Compress item-item weights on their users' sequences into the bundle `output`; as `pipeline.compress_model`.
-
-    Raises:
-        GateError: the budget is broken, or the runtime does not agree with the weights.
-        InputError: `output` cannot be written, or the sequences are too short.
-        OSError: the disk is full.
-    """
-    began = time.perf_counter()
-    check_destinations(output, teacher_output, overwrite=overwrite)
-    validation, test = leave_one_out(sequences, stage="validation"), leave_one_out(sequences, stage="test")
-    training = training_sequences(sequences)
-    counts = item_counts(training, teacher.model.n_items)
-    name = output.name.removesuffix(".pocket")
-    with drafts(output) as folder:
-        road = _Road(
-            folder=folder, name=name, teacher=teacher, validation=validation, keep_repeats=keep_repeats, track=track,
-            prior_user=(counts / max(len(training), 1)).astype(np.float32),
-        )  # fmt: skip
-        source = {
-            "name": teacher_output.name.removesuffix(".pocket") if teacher_output else f"{name} teacher",
-            "model": _describe(teacher.model),
-            "recipe": None,
-            "provenance": provenance(teacher, recipe, data),
+    def _manifest(self, built: Built, metrics: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "model": _describe(built.made),
+            "recipe": built.recipe.to_json(),
+            "steps": [step.to_json() for step in built.steps],
+            **({} if metrics is None else {"metrics": metrics}),
+            "provenance": self.provenance,
         }
-        original = road.export("teacher", teacher.model, source)
-        before = road.measure(original, teacher.model, "teacher")
-        neighbors, steps = _run_steps(road, recipe, budget, before, say)
-        check_budget(budget, before, steps[-1].after if steps else before)
-
-        theirs = road.rank(original, test, "test teacher", n_top=10)
-        draft = road.export("draft", neighbors, {})
-        ours = road.rank(draft, test, "test bundle", n_top=10)
-        popular = evaluate_ranks(PopularityScorer(counts), test, keep_repeats=keep_repeats, n_top=0)
-        metrics = describe_rankings(ours, theirs, popular, recipe.seed)
-        manifest = {
-            "model": _describe(neighbors),
-            "recipe": recipe.to_json(),
-            "steps": [step.to_json() for step in steps],
-            "metrics": metrics,
-            "provenance": source["provenance"],
-        }
-        final = road.export("final", neighbors, rounded(manifest))
-        size_bytes = release(
-            final, output, original=original, teacher_output=teacher_output, budget=budget, overwrite=overwrite,
-            advice="try fewer neighbors or bits",
-        )  # fmt: skip
-    return Compressed(
-        path=output, size_bytes=size_bytes, steps=tuple(steps), metrics=metrics,
-        checkpoint_bytes=teacher.source.weights_bytes, seconds=time.perf_counter() - began,
-    )  # fmt: skip
 
 
-def _run_steps(
-    road: _Road, recipe: Recipe, budget: Budget, before: Measure, say: Callable[[StepReport], object]
-) -> tuple[Neighbors, list[StepReport]]:
+def _run_steps(road: ItemItemRoad, recipe: Recipe) -> tuple[Neighbors, list[StepReport]]:
     """The recipe's steps one after the other, each measured as it would be deployed at that point."""
     neighbors, steps = road.teacher.model, list[StepReport]()
 
     def report(name: str, detail: dict[str, Any], began: float) -> None:
-        previous = steps[-1].after if steps else before
+        previous = steps[-1].after if steps else road.before
         after = previous
         if "skipped" not in detail:
             path = road.export(name, neighbors, {})
@@ -169,13 +155,13 @@ def _run_steps(
             path.unlink()
         seconds = time.perf_counter() - began
         steps.append(StepReport(name=name, before=previous, after=after, detail=detail, seconds=seconds))
-        say(steps[-1])
+        road.say(steps[-1])
 
     config, began = recipe.neighbors, time.perf_counter()
     if config is not None:
         neighbors, detail = choose_neighbors(
-            neighbors, config, road.validation, max_bytes=budget.max_size_bytes, max_length=MAX_LENGTH,
-            keep_repeats=road.keep_repeats,
+            neighbors, config, road.validation, max_bytes=road.budget.max_size_bytes, max_length=MAX_LENGTH,
+            keep_repeats=road.keep_repeats, metric=road.metric,
         )  # fmt: skip
         report("prune", detail, began)
         began = time.perf_counter()

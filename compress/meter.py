@@ -29,6 +29,7 @@ from ..export.encoder_timing import faster_int8_form
 from ..runtime.engine import Engine
 from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import FloatRows, ItemTable, QuantizedRows, quantize_rows
+from .budget import RANKING_METRIC, metric_title
 from .fake_quantize import RowQuantizer
 from .models.protocol import SequenceModel
 from .models.sasrec import with_merged_heads
@@ -52,10 +53,11 @@ class Meter:
         item_counts: NDArray[np.int64],
         keep_repeats: bool,
         for_users: bool = False,
+        metric: str = RANKING_METRIC,
         track: Track = untracked,
     ) -> None:
         """`for_users`: tables are rounded so that scores stay (`rounding_for_users`), which a model that learned around
-        the nearest levels gains nothing from."""
+        the nearest levels gains nothing from. `metric`: what validation chooses by, as `ranking_metrics` names it."""
         self.folder = folder
         self.name = name
         self.item_ids = item_ids
@@ -63,6 +65,7 @@ class Meter:
         self.item_counts = item_counts
         self.keep_repeats = keep_repeats
         self.for_users = for_users
+        self.metric = metric
         self.track = track
         self._traced: tuple[SequenceModel, onnx.ModelProto] | None = None
         self._moments: tuple[SequenceModel, NDArray[np.float64]] | None = None
@@ -120,7 +123,12 @@ class Meter:
         return self._traced[1]
 
     def measure(
-        self, draft: str, model: SequenceModel, *, bits: int | None = None, form: EncoderForm = "float32"
+        self,
+        draft: str,
+        model: SequenceModel,
+        *,
+        bits: int | None = None,
+        form: EncoderForm = "float32",
     ) -> Measure:
         """What the model would be if it were deployed now."""
         return self.measure_users(draft, model, bits=bits, form=form)[0]
@@ -128,17 +136,19 @@ class Meter:
     def measure_users(
         self, draft: str, model: SequenceModel, *, bits: int | None, form: EncoderForm
     ) -> tuple[Measure, NDArray[np.float64]]:
-        """The same, and the NDCG@10 of each validation user: (U,)."""
+        """The same, and the metric of each validation user: (U,)."""
         path = self.export(draft, model, bits=bits, form=form, manifest={})
-        gains = self.gains(path, f"measure {draft}")
-        size_bytes = path.stat().st_size
+        measured = self.measure_bundle(path, model, f"measure {draft}")
         path.unlink()
-        parameters = sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
-        return Measure(size_bytes=size_bytes, parameters=parameters, ndcg10=float(gains.mean())), gains
+        return measured
 
-    def gains(self, path: Path, title: str = "measure teacher") -> NDArray[np.float64]:
-        """NDCG@10 of each validation user with a bundle, through the runtime: (U,)."""
-        return per_user(self.rank(path, self.validation, title).ranks, "ndcg@10")
+    def measure_bundle(
+        self, path: Path, model: SequenceModel, title: str = "measure teacher"
+    ) -> tuple[Measure, NDArray[np.float64]]:
+        """Of a draft that is there, and the metric of each validation user, through the runtime: (U,)."""
+        ranks = self.rank(path, self.validation, title).ranks
+        parameters = sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
+        return ranking_measure(path, parameters, ranks, self.metric), per_user(ranks, self.metric)
 
     def rank(self, path: Path, split: Split, title: str, *, n_top: int = 0) -> Ranking:
         """Rank a split with a bundle through the runtime."""
@@ -149,9 +159,20 @@ class Meter:
             )
 
     def validate(self, model: SequenceModel, bits: int | None) -> float:
-        """Validation NDCG@10 of a model in training."""
-        scorer = TorchScorer(model, bits)
-        return _ndcg10(evaluate_ranks(scorer, self.validation, keep_repeats=self.keep_repeats, n_top=0))
+        """The metric of a model in training, on the validation items."""
+        ranking = evaluate_ranks(
+            TorchScorer(model, bits), self.validation, keep_repeats=self.keep_repeats, n_top=0
+        )
+        return float(per_user(ranking.ranks, self.metric).mean())
+
+
+def ranking_measure(path: Path, parameters: int, ranks: NDArray[np.int64], metric: str) -> Measure:
+    """Of a bundle and the ranks of its validation items (U,)."""
+    other = (
+        None if metric == RANKING_METRIC else (metric_title(metric), float(per_user(ranks, metric).mean()))
+    )
+    ndcg10 = float(per_user(ranks, RANKING_METRIC).mean())
+    return Measure(size_bytes=path.stat().st_size, parameters=parameters, ndcg10=ndcg10, other=other)
 
 
 class TorchScorer:
@@ -180,7 +201,3 @@ class _Encoder(nn.Module):
 
     def forward(self, history: torch.Tensor) -> torch.Tensor:
         return self.model.encode(history)
-
-
-def _ndcg10(ranking: Ranking) -> float:
-    return float(per_user(ranking.ranks, "ndcg@10").mean())

@@ -67,33 +67,38 @@ def choose_neighbors(
     max_bytes: int | None,
     max_length: int,
     keep_repeats: bool,
+    metric: str = "ndcg@10",
 ) -> tuple[Neighbors, dict[str, Any]]:
-    """The strongest neighbours, in float32, and what was tried: NDCG@10 by count.
+    """The strongest neighbours, in float32, and what was tried: the metric by count.
 
     Args:
         max_bytes: of the neighbours; None is no limit.
         max_length: events of a history that count.
+        metric: of the validation items, as `ranking_metrics.per_user` names it.
     """
     if config.count is not None:
         return strongest(neighbors, config.count), {"neighbors": min(config.count, neighbors.count)}
 
-    def ndcg10(candidate: Neighbors) -> float:
+    def value(candidate: Neighbors) -> float:
         scorer = NeighborsScorer(candidate, max_length)
         ranking = evaluate_ranks(scorer, validation, keep_repeats=keep_repeats, n_top=0)
-        return float(per_user(ranking.ranks, "ndcg@10").mean())
+        return float(per_user(ranking.ranks, metric).mean())
 
-    wanted = config.keep * ndcg10(neighbors)
+    wanted = config.keep * value(neighbors)
     counts = sorted({*(count for count in COUNTS if count < neighbors.count), neighbors.count})
     most = (
         neighbors.count if max_bytes is None else max_bytes // neighbor_bytes(neighbors.n_items, config.bits)
     )
     tried: dict[int, float] = {}
     for count in [count for count in counts if count <= most] or counts[:1]:
-        tried[count] = ndcg10(rounded_weights(strongest(neighbors, count), config.bits))
+        tried[count] = value(rounded_weights(strongest(neighbors, count), config.bits))
         if tried[count] >= wanted:
             break
     chosen = max(tried, key=lambda count: (tried[count] >= wanted, tried[count]))
-    detail = {"neighbors": chosen, "ndcg10_by_count": {str(count): value for count, value in tried.items()}}
+    detail = {
+        "neighbors": chosen,
+        f"{metric.replace('@', '')}_by_count": {str(count): found for count, found in tried.items()},
+    }
     return strongest(neighbors, chosen), detail
 
 

@@ -7,6 +7,7 @@ its budget: drafts live in a hidden folder beside the output and disappear with 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,36 +19,33 @@ from numpy.typing import NDArray
 from ..benchmarks.evaluate import evaluate_ranks
 from ..benchmarks.popularity import PopularityScorer, item_counts
 from ..benchmarks.progress import Track, untracked
-from ..benchmarks.protocols import leave_one_out, training_sequences
-from ..benchmarks.ranking_metrics import per_user
+from ..benchmarks.protocols import Split, leave_one_out, training_sequences
 from ..export.encoder_int8 import EncoderForm
 from ..runtime.engine import Engine
 from ..runtime.errors import InputError
 from .adapt import MANIFEST_BYTES, Adaptation, AdaptationConfig, adapt, write_adapted
-from .distill import distill
-from .fallback import RETRAINED_BITS, ROUNDED_BITS, Candidate, fall_back
+from .budget import NO_LIMITS, Budget, ranking_metric
+from .fallback import MOST_GUARDED
 from .item_bias import fold_item_bias
-from .item_item_road import compress_item_item
+from .item_item_road import ItemItemRoad
+from .ladder import Rungs
 from .layouts import ItemItemTeacher, Teacher
-from .low_rank import low_rank
 from .meter import Meter
 from .models.protocol import SequenceModel
-from .own_users import fold_users_in
-from .prune import can_prune, innermost, prune
+from .own_users import OwnUsers, fold_users_in
 from .publication import (
-    NO_LIMITS,
-    Budget,
     Compressed,
-    check_budget,
     check_destinations,
     describe_rankings,
     drafts,
     provenance,
-    release,
     rounded,
 )
 from .recipe import Recipe
 from .report import Measure, StepReport
+from .rerank_time import rerank_ms
+from .road import Built, Outputs, Road, manifest_bytes, take_road
+from .sequence_steps import describe_model, run_steps
 
 
 def compress_model(
@@ -57,12 +55,15 @@ def compress_model(
     output: Path,
     *,
     budget: Budget = NO_LIMITS,
+    rungs: Rungs = Rungs(),  # noqa: B008 -- it is frozen
     teacher_output: Path | None = None,
+    nearest_output: Path | None = None,
     overwrite: bool = False,
     keep_repeats: bool = False,
     data: dict[str, Any] | None = None,
     track: Track = untracked,
     say: Callable[[StepReport], object] = lambda report: None,
+    note: Callable[[str], object] = lambda line: None,
 ) -> Compressed:
     """Compress a loaded checkpoint on its users' sequences (item rows, in time order) into the bundle `output`.
 
@@ -70,229 +71,214 @@ def compress_model(
     by the teacher and by the bundle, both through the runtime.
 
     Args:
+        rungs: recipes to try where `recipe` breaks the budget; see `ladder`.
         teacher_output: where to write the uncompressed teacher as a bundle, to compare with.
+        nearest_output: where to write the nearest bundle if the budget is broken.
         keep_repeats: items of the history stay candidates, and a student learns to rank them.
         data: what the manifest says of the interactions.
         say: called after each step.
+        note: called with what is tried next, where the budget is broken.
 
     Raises:
         GateError: the budget is broken, or the runtime does not agree with torch.
         InputError: `output` cannot be written, the recipe does not fit the model, or the sequences are too short.
         OSError: the disk is full.
     """
-    if isinstance(teacher, ItemItemTeacher):
-        return compress_item_item(
-            teacher, sequences, recipe, output, budget=budget, teacher_output=teacher_output,
-            overwrite=overwrite, keep_repeats=keep_repeats, data=data, track=track, say=say,
-        )  # fmt: skip
     began = time.perf_counter()
-    check_destinations(output, teacher_output, overwrite=overwrite)
-    teacher = dataclasses.replace(teacher, model=fold_item_bias(teacher.model))
-    recipe = fit_recipe(recipe, teacher.model, keep_repeats=keep_repeats)
-    validation, test = leave_one_out(sequences, stage="validation"), leave_one_out(sequences, stage="test")
-    training = training_sequences(sequences)
-    counts = item_counts(training, len(teacher.model.item_table))
-    teacher, own = fold_users_in(teacher, sequences, validation, keep_repeats=keep_repeats)
-    name = output.name.removesuffix(".pocket")
+    outputs = Outputs(path=output, teacher=teacher_output, nearest=nearest_output, overwrite=overwrite)
+    check_destinations(output, teacher_output, nearest_output, overwrite=overwrite)
     with drafts(output) as folder:
-        meter = Meter(
-            folder, name=name, item_ids=teacher.item_ids, validation=validation, item_counts=counts,
-            keep_repeats=keep_repeats, for_users=recipe.distill is None, track=track,
+        road = open_road(
+            teacher, sequences, folder, name=output.name.removesuffix(".pocket"), seed=recipe.seed, budget=budget,
+            teacher_name=teacher_output.name.removesuffix(".pocket") if teacher_output else None,
+            keep_repeats=keep_repeats, data=data, track=track, say=say,
         )  # fmt: skip
-        source = {
-            "name": teacher_output.name.removesuffix(".pocket") if teacher_output else f"{name} teacher",
-            "model": describe_model(teacher.model),
-            "recipe": None,
-            "provenance": provenance(teacher, recipe, data),
-        }
-        original = meter.export("teacher", teacher.model, bits=None, form="float32", manifest=source)
-        before = _measured(meter, original, teacher.model)
-        folded = [] if own is None else [own.step(validation, before)]
-        for step in folded:
-            say(step)
-        model, bits, form, steps = _run_steps(
-            teacher.model, training, recipe, meter, before, meter.gains(original), track, say
-        )
-        steps = [*folded, *steps]
-        after = steps[-1].after if steps else before
-        check_budget(budget, before, after)
-
-        draft = meter.export("draft", model, bits=bits, form=form, manifest={})
-        adaptation = None
-        if recipe.adaptation is not None:
-            known = [sequences[user][:-1] for user in validation.users]
-            adaptation, step = _adapt(
-                draft, known, recipe.adaptation, budget, after, seed=recipe.seed, keep_repeats=keep_repeats
-            )
-            steps.append(step)
-            say(step)
-
-        theirs = meter.rank(original, test, "test teacher", n_top=10)
-        ours = meter.rank(draft, test, "test bundle", n_top=10)
-        popular = evaluate_ranks(PopularityScorer(counts), test, keep_repeats=keep_repeats, n_top=0)
-        metrics = describe_rankings(ours, theirs, popular, recipe.seed)
-        if own is not None:
-            metrics |= own.metrics(test, folded=theirs, ours=ours, seed=recipe.seed)
-        manifest = {
-            "model": describe_model(model),
-            "recipe": recipe.to_json(),
-            "steps": [step.to_json() for step in steps],
-            "metrics": metrics,
-            "provenance": source["provenance"],
-        }
-        final = meter.export("final", model, bits=bits, form=form, manifest=rounded(manifest))
-        if adaptation is not None:
-            unadapted, final = final, final.with_name("adapted.pocket")
-            write_adapted(unadapted, final, adaptation.described, adaptation.taste, overwrite=True)
-        size_bytes = release(
-            final, output, original=original, teacher_output=teacher_output, budget=budget, overwrite=overwrite,
-            advice="try fewer bits or a smaller table width",
-        )  # fmt: skip
+        built, metrics, size_bytes = take_road(road, recipe, outputs, budget=budget, rungs=rungs, note=note)
     return Compressed(
-        path=output, size_bytes=size_bytes, steps=tuple(steps), metrics=metrics,
+        path=output, size_bytes=size_bytes, steps=built.steps, metrics=metrics,
         checkpoint_bytes=teacher.source.weights_bytes, seconds=time.perf_counter() - began,
     )  # fmt: skip
 
 
-def _run_steps(
-    model: SequenceModel,
-    training: list[NDArray[np.int64]],
-    recipe: Recipe,
-    meter: Meter,
-    before: Measure,
-    teacher_gains: NDArray[np.float64],
-    track: Track,
-    say: Callable[[StepReport], object],
-) -> tuple[SequenceModel, int | None, EncoderForm, list[StepReport]]:
-    """The recipe's steps one after the other, each measured as it would be deployed at that point; the model, bits of
-    its table and form of its encoder."""
-    teacher, steps = model, list[StepReport]()
-    form: EncoderForm = "float32"
-    bits = recipe.table.bits if recipe.table else None
+def open_road(
+    teacher: Teacher | ItemItemTeacher,
+    sequences: Sequence[NDArray[np.int64]],
+    folder: Path,
+    *,
+    name: str,
+    seed: int,
+    teacher_name: str | None = None,
+    budget: Budget = NO_LIMITS,
+    keep_repeats: bool = False,
+    data: dict[str, Any] | None = None,
+    track: Track = untracked,
+    say: Callable[[StepReport], object] = lambda report: None,
+) -> Road:
+    """The road of a teacher that ranks by a history: its data cut, itself exported and measured.
 
-    def skip(name: str, reason: str) -> None:
-        previous = steps[-1].after if steps else before
-        step = StepReport(name=name, before=previous, after=previous, detail={"skipped": reason}, seconds=0.0)
-        steps.append(step)
-        say(step)
+    Args:
+        folder: for drafts.
+        name: of the bundles.
+        teacher_name: of the teacher's bundle.
+    """
+    metric = ranking_metric(budget)
+    validation, test = leave_one_out(sequences, stage="validation"), leave_one_out(sequences, stage="test")
+    training = training_sequences(sequences)
+    teacher_name = teacher_name or f"{name} teacher"
+    if isinstance(teacher, ItemItemTeacher):
+        return ItemItemRoad(
+            teacher, training, validation, test, folder, name=name, teacher_name=teacher_name, seed=seed, budget=budget,
+            metric=metric, keep_repeats=keep_repeats, data=data, track=track, say=say,
+        )  # fmt: skip
+    teacher = dataclasses.replace(teacher, model=fold_item_bias(teacher.model))
+    counts = item_counts(training, len(teacher.model.item_table))
+    teacher, own = fold_users_in(teacher, sequences, validation, keep_repeats=keep_repeats)
+    meter = Meter(
+        folder, name=name, item_ids=teacher.item_ids, validation=validation, item_counts=counts,
+        keep_repeats=keep_repeats, metric=metric, track=track,
+    )  # fmt: skip
+    origin = provenance(teacher, seed, data)
+    source = {
+        "name": teacher_name,
+        "model": describe_model(teacher.model),
+        "recipe": None,
+        "provenance": origin,
+    }
+    original = meter.export("teacher", teacher.model, bits=None, form="float32", manifest=source)
+    before, gains = meter.measure_bundle(original, teacher.model)
+    folded = None if own is None else own.step(validation, before)
+    if folded is not None:
+        say(folded)
+    return SequenceRoad(
+        model=teacher.model, own=own, folded=folded, training=training, validation=validation, test_split=test,
+        known=[sequences[user][:-1] for user in validation.users], counts=counts, meter=meter, original=original,
+        before=before, gains=gains, provenance=origin, seed=seed, budget=budget, keep_repeats=keep_repeats,
+        track=track, say=say,
+    )  # fmt: skip
 
-    def report(name: str, detail: dict[str, Any], began: float, stored_bits: int | None = None) -> None:
-        after = meter.measure(name, model, bits=stored_bits, form=form)
-        previous = steps[-1].after if steps else before
-        step = StepReport(
-            name=name, before=previous, after=after, detail=detail, seconds=time.perf_counter() - began
+
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+class _Made:
+    """What a bundle is written from."""
+
+    model: SequenceModel
+    bits: int | None
+    form: EncoderForm
+    for_users: bool
+    draft: Path
+    adaptation: Adaptation | None
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+class SequenceRoad:
+    """See `road.Road`; made by `open_road`."""
+
+    model: SequenceModel
+    own: OwnUsers | None
+    folded: StepReport | None
+    training: list[NDArray[np.int64]]
+    validation: Split
+    test_split: Split
+    known: list[NDArray[np.int64]]
+    """Of the validation users: what they did up to the validation event, which is the last."""
+    counts: NDArray[np.int64]
+    meter: Meter
+    original: Path
+    before: Measure
+    gains: NDArray[np.float64]
+    """The teacher's metric of each validation user."""
+    provenance: dict[str, Any]
+    seed: int
+    budget: Budget
+    keep_repeats: bool
+    track: Track
+    say: Callable[[StepReport], object]
+    _numbers: itertools.count[int] = dataclasses.field(default_factory=itertools.count)
+
+    def build(self, recipe: Recipe) -> Built:
+        """See `Road.build`."""
+        recipe = fit_recipe(recipe, self.model, keep_repeats=self.keep_repeats, max_drop=self.budget.max_drop)
+        meter, before, most = self.meter, self.before, self.budget.max_size_bytes
+        meter.for_users = recipe.distill is None
+        room = None if most is None else most - MANIFEST_BYTES
+        model, bits, form, steps = run_steps(
+            self.model, self.training, recipe, meter, before, self.gains, room, self.track, self.say
         )
-        steps.append(step)
-        say(step)
-
-    if recipe.prune is not None:
-        began = time.perf_counter()
-        if can_prune(model):
-            model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
-            report("prune", detail, began)
-            drop = 1 - steps[-1].after.ndcg10 / before.ndcg10 if before.ndcg10 > 0 else 0.0
-            if drop > recipe.prune.max_drop:
-                model = teacher
-                reason = f"NDCG@10 fell by {drop:.1%}, more than max_drop of {recipe.prune.max_drop:.0%}"
-                steps.append(
-                    StepReport(
-                        name="put back",
-                        before=steps[-1].after,
-                        after=before,
-                        detail={"reason": reason},
-                        seconds=0.0,
-                    )
-                )
-                say(steps[-1])
-        else:
-            architecture = describe_model(model)["architecture"]
-            skip("prune", f"nothing says which parts of a {architecture} are cut together")
-    if recipe.table is not None and recipe.table.width is not None and recipe.table.width < model.width:
-        began = time.perf_counter()
-        model = low_rank(model, recipe.table.width, seed=recipe.seed)
-        report("low rank", {"width": recipe.table.width}, began)
-    if recipe.distill is not None:
-        began = time.perf_counter()
-        model, detail = distill(
-            model, teacher, training, recipe.distill, bits=bits, seed=recipe.seed,
-            validate=lambda student: meter.validate(student, bits), track=track,
-        )  # fmt: skip
-        report("distill", detail, began)
-    if bits is not None:
-        rounding = "for users" if meter.for_users else "nearest"
-        report("table", {"bits": bits, "rounding": rounding}, time.perf_counter(), bits)
-    if recipe.encoder is not None:
-        began = time.perf_counter()
-        detail = dict[str, Any](bits=recipe.encoder.bits)
-        match recipe.encoder.products:
-            case "measured":
-                form, detail["encode_us"] = meter.faster_int8_form(model, recipe.seed)
-            case "int8":
-                form = "int8-products"
-            case "float32":
-                form = "int8"
-        report("encoder", {**detail, "form": form}, began, bits)
-    if recipe.guard is not None and bits is not None:
-        began = time.perf_counter()
-        own = _candidate(meter, "the recipe's own", model, bits, form, for_users=meter.for_users)
-        gentler = _gentler(teacher, training, recipe, meter, form, track)
-        chosen, detail = fall_back(own, teacher_gains, recipe.guard, gentler)
-        if len(detail["tried"]) > 1:
-            model, bits, meter.for_users = chosen.model, chosen.bits, chosen.for_users
-            previous = steps[-1].after if steps else before
-            seconds = time.perf_counter() - began
-            steps.append(
-                StepReport(
-                    name="fall back", before=previous, after=chosen.measure, detail=detail, seconds=seconds
-                )
+        steps = [*([] if self.folded is None else [self.folded]), *steps]
+        after = steps[-1].after if steps else before
+        draft = meter.export(f"draft {next(self._numbers)}", model, bits=bits, form=form, manifest={})
+        adaptation = None
+        if recipe.adaptation is not None:
+            adaptation, step = _adapt(
+                draft,
+                self.known,
+                recipe.adaptation,
+                most,
+                after,
+                seed=recipe.seed,
+                keep_repeats=self.keep_repeats,
             )
-            say(steps[-1])
-    return model, bits, form, steps
+            steps.append(step)
+            self.say(step)
+        made = _Made(
+            model=model, bits=bits, form=form, for_users=meter.for_users, draft=draft, adaptation=adaptation
+        )
+        measure = steps[-1].after if steps else before
+        built = Built(recipe=recipe, steps=tuple(steps), measure=measure, made=made)
+        deployed = draft if adaptation is None else adapted_draft(draft)
+        size_bytes, time_ms = deployed.stat().st_size + manifest_bytes(self._manifest(built, {})), None
+        if self.budget.max_latency_ms is not None:
+            time_ms = rerank_ms(deployed, self.validation.histories, seed=self.seed)
+        measure = dataclasses.replace(measure, size_bytes=size_bytes, rerank_ms=time_ms)
+        return dataclasses.replace(built, measure=measure)
 
+    def test(self, built: Built) -> dict[str, Any]:
+        """See `Road.test`."""
+        theirs = self.meter.rank(self.original, self.test_split, "test teacher", n_top=10)
+        ours = self.meter.rank(built.made.draft, self.test_split, "test bundle", n_top=10)
+        popular = evaluate_ranks(
+            PopularityScorer(self.counts), self.test_split, keep_repeats=self.keep_repeats, n_top=0
+        )
+        metrics = describe_rankings(ours, theirs, popular, self.seed)
+        if self.own is not None:
+            metrics |= self.own.metrics(self.test_split, folded=theirs, ours=ours, seed=self.seed)
+        return metrics
 
-def _candidate(
-    meter: Meter, name: str, model: SequenceModel, bits: int, form: EncoderForm, *, for_users: bool
-) -> Candidate:
-    """A model with its table in so many bits, measured."""
-    meter.for_users = for_users
-    measure, gains = meter.measure_users("candidate", model, bits=bits, form=form)
-    return Candidate(
-        name=name, model=model, bits=bits, form=form, for_users=for_users, measure=measure, gains=gains
-    )
+    def write(self, built: Built, metrics: dict[str, Any] | None) -> Path:
+        """See `Road.write`."""
+        made = built.made
+        self.meter.for_users = made.for_users
+        final = self.meter.export(
+            "final",
+            made.model,
+            bits=made.bits,
+            form=made.form,
+            manifest=rounded(self._manifest(built, metrics)),
+        )
+        if made.adaptation is not None:
+            unadapted, final = final, adapted_draft(final)
+            write_adapted(unadapted, final, made.adaptation.described, made.adaptation.taste, overwrite=True)
+        return final
 
+    def place(self, recipe: Recipe) -> object:
+        """See `Road.place`."""
+        return recipe.prune, recipe.distill, recipe.table, recipe.encoder, recipe.guard
 
-def _gentler(
-    teacher: SequenceModel,
-    training: list[NDArray[np.int64]],
-    recipe: Recipe,
-    meter: Meter,
-    form: EncoderForm,
-    track: Track,
-) -> list[Callable[[], Candidate]]:
-    """What is tried, in this order, where the recipe's own result does not pass: each is made when it is asked for."""
-
-    def rounded_teacher(bits: int) -> Candidate:
-        return _candidate(meter, f"the teacher in {bits} bits", teacher, bits, form, for_users=True)
-
-    def distilled() -> Candidate:
-        assert recipe.distill is not None
-        student, _ = distill(
-            teacher, teacher, training, recipe.distill, bits=RETRAINED_BITS, seed=recipe.seed,
-            validate=lambda one: meter.validate(one, RETRAINED_BITS), track=track,
-        )  # fmt: skip
-        name = f"the teacher distilled into {RETRAINED_BITS} bits"
-        return _candidate(meter, name, student, RETRAINED_BITS, form, for_users=False)
-
-    few, many = ROUNDED_BITS
-    retrained = [distilled] if recipe.distill is not None else []
-    return [lambda: rounded_teacher(few), *retrained, lambda: rounded_teacher(many)]
+    def _manifest(self, built: Built, metrics: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "model": describe_model(built.made.model),
+            "recipe": built.recipe.to_json(),
+            "steps": [step.to_json() for step in built.steps],
+            **({} if metrics is None else {"metrics": metrics}),
+            "provenance": self.provenance,
+        }
 
 
 def _adapt(
     draft: Path,
     known: Sequence[NDArray[np.int64]],
     config: AdaptationConfig,
-    budget: Budget,
+    max_size_bytes: int | None,
     before: Measure,
     *,
     seed: int,
@@ -301,8 +287,8 @@ def _adapt(
     """Fit what the bundle learns with; the ranking without feedback, and its figure, stay."""
     began, adaptation, after = time.perf_counter(), None, before
     draft_bytes, room = draft.stat().st_size, None
-    if budget.max_size_bytes is not None:
-        room = budget.max_size_bytes - draft_bytes - MANIFEST_BYTES
+    if max_size_bytes is not None:
+        room = max_size_bytes - draft_bytes - MANIFEST_BYTES
     if room is not None and room < 0:
         detail: dict[str, Any] = {"skipped": "no room for it within --max-size"}
     else:
@@ -311,39 +297,28 @@ def _adapt(
         detail = {"skipped": "no expert pays on the validation events, or they are too few"}
     if adaptation is not None:
         detail = adaptation.detail()
-        adapted_bytes = write_adapted(
-            draft, draft.with_name("adapted.pocket"), adaptation.described, adaptation.taste
-        )
+        adapted_bytes = write_adapted(draft, adapted_draft(draft), adaptation.described, adaptation.taste)
         after = dataclasses.replace(before, size_bytes=before.size_bytes + adapted_bytes - draft_bytes)
     seconds = time.perf_counter() - began
     return adaptation, StepReport(name="adapt", before=before, after=after, detail=detail, seconds=seconds)
 
 
-def fit_recipe(recipe: Recipe, model: SequenceModel, *, keep_repeats: bool) -> Recipe:
-    """The recipe as this model will get it; raises `InputError` where it cannot."""
+def adapted_draft(draft: Path) -> Path:
+    """Where a draft goes with what it learns with."""
+    return draft.with_suffix(".adapted.pocket")
+
+
+def fit_recipe(
+    recipe: Recipe, model: SequenceModel, *, keep_repeats: bool, max_drop: float | None = None
+) -> Recipe:
+    """The recipe as this model will get it, its guard with the budget's `max_drop`; raises `InputError` where it cannot."""
     if recipe.table is not None and (recipe.table.width or 0) > model.width:
         raise InputError(
             f"table: width {recipe.table.width}, expected at most {model.width}, the model's own"
         )
     if keep_repeats and recipe.distill is not None:
         recipe = dataclasses.replace(recipe, distill=dataclasses.replace(recipe.distill, mask_history=False))
+    if recipe.guard is not None and max_drop is not None:
+        guard = dataclasses.replace(recipe.guard, max_drop=min(max_drop, MOST_GUARDED))
+        recipe = dataclasses.replace(recipe, guard=guard)
     return recipe
-
-
-def describe_model(model: SequenceModel) -> dict[str, Any]:
-    """What the manifest says of the architecture."""
-    config = dataclasses.asdict(model.config)
-    return {
-        "architecture": type(innermost(model)).__name__,
-        **{k: list(v) if isinstance(v, tuple) else v for k, v in config.items()},
-    }
-
-
-def _measured(meter: Meter, path: Path, model: SequenceModel) -> Measure:
-    ranking = meter.rank(path, meter.validation, "measure teacher")
-    parameters = sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
-    return Measure(
-        size_bytes=path.stat().st_size,
-        parameters=parameters,
-        ndcg10=float(per_user(ranking.ranks, "ndcg@10").mean()),
-    )

@@ -11,7 +11,7 @@ epoch is kept, the untrained student is one of them, and `patience` epochs witho
 from __future__ import annotations
 
 import copy
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..benchmarks.label_metrics import auc
+from ..benchmarks.label_metrics import auc, log_loss
 from ..benchmarks.labelled_rows import LabelledRows
 from ..benchmarks.progress import Track, untracked
 from .distill import DistillConfig, cosine_share
@@ -37,12 +37,16 @@ def distill_pointwise(
     *,
     bits: int | None,
     seed: int,
+    metric: Literal["auc", "logloss"] = "auc",
     track: Track = untracked,
 ) -> tuple[PointwiseModel, dict[str, Any]]:
     """Train a copy of `student`, its tables rounded to `bits` bits in the loop.
 
+    Args:
+        metric: what the best epoch is chosen by.
+
     Returns:
-        The best student and what happened: the AUC before the first epoch and after each.
+        The best student and what happened: the AUC (the log loss) before the first epoch and after each.
     """
     student = copy.deepcopy(student)
     network = cast(nn.Module, student)
@@ -62,8 +66,9 @@ def distill_pointwise(
         if isinstance(module, nn.Dropout):
             module.p = config.dropout
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))
-    best, best_value, since = copy.deepcopy(student), _auc(student, valid, bits), 0
-    history: list[dict[str, float]] = [{"epoch": 0, "validation_auc": best_value}]
+    key, sign = f"validation_{metric}", 1 if metric == "auc" else -1
+    best, best_value, since = copy.deepcopy(student), _value(student, valid, bits, metric), 0
+    history: list[dict[str, float]] = [{"epoch": 0, key: best_value}]
     n_seen, n_all = 0, config.epochs * len(train)
     for epoch in range(1, config.epochs + 1):
         total, order = 0.0, torch.from_numpy(random.permutation(len(train)))
@@ -85,9 +90,9 @@ def distill_pointwise(
                 total, n_seen = total + loss.item() * len(batch), n_seen + len(batch)
                 advance(len(batch))
         candidate = cast(PointwiseModel, average.module.eval())
-        value = _auc(candidate, valid, bits)
-        history.append({"epoch": epoch, "loss": total / len(train), "validation_auc": value})
-        if value > best_value:
+        value = _value(candidate, valid, bits, metric)
+        history.append({"epoch": epoch, "loss": total / len(train), key: value})
+        if sign * value > sign * best_value:
             best, best_value, since = copy.deepcopy(candidate), value, 0
         else:
             since += 1
@@ -96,9 +101,9 @@ def distill_pointwise(
     cast(nn.Module, best).eval()
     return best, {
         "epochs": len(history) - 1,
-        "validation_auc": [epoch["validation_auc"] for epoch in history],
+        key: [epoch[key] for epoch in history],
         "loss": [epoch["loss"] for epoch in history[1:]],
-        "best_epoch": max(history, key=lambda e: e["validation_auc"])["epoch"],
+        "best_epoch": max(history, key=lambda e: sign * e[key])["epoch"],
     }
 
 
@@ -113,5 +118,6 @@ def _trimmed(rows: Tensor) -> Tensor:
     return rows if rows.dim() == 1 else rows[:, : max(1, int((rows > 0).sum(1).max()))]
 
 
-def _auc(model: PointwiseModel, rows: LabelledRows, bits: int | None) -> float:
-    return auc(rows.labels, all_logits(model, rows, rounded_tables(model, bits)))
+def _value(model: PointwiseModel, rows: LabelledRows, bits: int | None, metric: str) -> float:
+    figure = auc if metric == "auc" else log_loss
+    return figure(rows.labels, all_logits(model, rows, rounded_tables(model, bits)))

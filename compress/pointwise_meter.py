@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ..benchmarks.label_metrics import auc
+from ..benchmarks.label_metrics import auc, log_loss
 from ..benchmarks.labelled_rows import LabelledRows, LabelledSplits
 from ..export.encoder_int8 import EncoderForm
 from ..export.encoder_timing import faster_form
@@ -22,7 +22,7 @@ from ..runtime.item_table import FloatRows, ItemTable, quantize_rows
 from ..runtime.pointwise_engine import PointwiseEngine
 from .models.pointwise_protocol import PointwiseModel
 from .pointwise_spec import PointwiseSpec
-from .report import Measure
+from .report import LOG_LOSS, Measure
 
 VERIFIED_ROWS = 256
 TIMED_CANDIDATES = 100
@@ -31,7 +31,17 @@ TIMED_CANDIDATES = 100
 class PointwiseMeter:
     """Exports drafts into a folder and measures them on the validation rows."""
 
-    def __init__(self, folder: Path, *, name: str, spec: PointwiseSpec, data: LabelledSplits) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        spec: PointwiseSpec,
+        data: LabelledSplits,
+        metric: Literal["auc", "logloss"] = "auc",
+    ) -> None:
+        """`metric`: what validation chooses by."""
+        self.metric: Literal["auc", "logloss"] = metric
         self.folder = folder
         self.name = name
         self.spec = spec
@@ -74,8 +84,11 @@ class PointwiseMeter:
     def measure_bundle(self, path: Path, model: PointwiseModel) -> Measure:
         """Of a draft that is there."""
         parameters = sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
-        value = auc(self.data.valid.labels, bundle_logits(path, self.data.valid))
-        return Measure(size_bytes=path.stat().st_size, parameters=parameters, auc=value)
+        labels, logits = self.data.valid.labels, bundle_logits(path, self.data.valid)
+        other = (LOG_LOSS, log_loss(labels, logits)) if self.metric == "logloss" else None
+        return Measure(
+            size_bytes=path.stat().st_size, parameters=parameters, auc=auc(labels, logits), other=other
+        )
 
     def faster_int8_form(self, model: PointwiseModel, seed: int) -> tuple[EncoderForm, dict[str, float]]:
         """The int8 form that is faster for a list of candidates; see `export.encoder_timing`."""

@@ -21,7 +21,9 @@ from ..benchmarks.labelled_rows import LabelledSplits
 from ..benchmarks.progress import Track, untracked
 from ..export.encoder_int8 import EncoderForm
 from ..runtime.pointwise_engine import PointwiseEngine
-from .fallback import ROUNDED_BITS
+from .budget import NO_LIMITS, Budget, label_metric
+from .fallback import MOST_GUARDED, ROUNDED_BITS
+from .ladder import Rungs
 from .layouts import PointwiseTeacher
 from .models.pointwise_protocol import PointwiseModel
 from .pointwise_distill import distill_pointwise
@@ -29,19 +31,11 @@ from .pointwise_forward import looked_up
 from .pointwise_meter import PointwiseMeter, bundle_logits
 from .pointwise_spec import PointwiseSpec
 from .prune_pointwise import PrunePointwiseConfig, mlp_groups, prune_pointwise
-from .publication import (
-    NO_LIMITS,
-    Budget,
-    Compressed,
-    check_budget,
-    check_destinations,
-    drafts,
-    provenance,
-    release,
-    rounded,
-)
+from .publication import Compressed, check_destinations, drafts, provenance, rounded
 from .recipe import Recipe
-from .report import Measure, StepReport
+from .report import Measure, StepReport, lost
+from .rerank_time import rerank_rows_ms
+from .road import Built, Outputs, manifest_bytes, take_road
 
 CALIBRATION_ROWS = 8192
 """Training rows whose gradients decide what is pruned."""
@@ -56,12 +50,15 @@ def compress_pointwise(
     output: Path,
     *,
     budget: Budget = NO_LIMITS,
+    rungs: Rungs = Rungs(),  # noqa: B008 -- it is frozen
     teacher_output: Path | None = None,
+    nearest_output: Path | None = None,
     overwrite: bool = False,
     track: Track = untracked,
     say: Callable[[StepReport], object] = lambda report: None,
+    note: Callable[[str], object] = lambda line: None,
 ) -> Compressed:
-    """Compress a loaded checkpoint on its labelled rows into the bundle `output`.
+    """Compress a loaded checkpoint on its labelled rows into the bundle `output`; as `pipeline.compress_model`.
 
     Raises:
         GateError: the budget is broken, or the runtime does not agree with torch.
@@ -69,47 +66,115 @@ def compress_pointwise(
         OSError: the disk is full.
     """
     began = time.perf_counter()
-    check_destinations(output, teacher_output, overwrite=overwrite)
-    name = output.name.removesuffix(".pocket")
+    outputs = Outputs(path=output, teacher=teacher_output, nearest=nearest_output, overwrite=overwrite)
+    check_destinations(output, teacher_output, nearest_output, overwrite=overwrite)
     with drafts(output) as folder:
-        meter = PointwiseMeter(folder, name=name, spec=spec, data=data)
-        source = {
-            "name": teacher_output.name.removesuffix(".pocket") if teacher_output else f"{name} teacher",
-            "model": describe_pointwise(teacher.model),
-            "recipe": None,
-            "provenance": provenance(teacher, recipe, data.described),
-        }
-        original = meter.export("teacher", teacher.model, bits=None, form="float32", manifest=source)
-        before = meter.measure_bundle(original, teacher.model)
-        model, bits, form, steps = _run_steps(teacher.model, recipe, meter, before, track, say)
-        check_budget(budget, before, steps[-1].after if steps else before)
-
-        draft = meter.export("draft", model, bits=bits, form=form, manifest={})
-        metrics = describe_logits(
-            data.test.labels, bundle_logits(draft, data.test), bundle_logits(original, data.test), recipe.seed
-        )
-        if data.questions is not None:
-            ours, theirs = (
-                rank_catalogue(PointwiseEngine.load(path, verify=False), data.questions)
-                for path in (draft, original)
-            )
-            metrics["catalogue"] = describe_ranks(ours, theirs, recipe.seed)
-        manifest = {
-            "model": describe_pointwise(model),
-            "recipe": recipe.to_json(),
-            "steps": [step.to_json() for step in steps],
-            "metrics": metrics,
-            "provenance": source["provenance"],
-        }
-        final = meter.export("final", model, bits=bits, form=form, manifest=rounded(manifest))
-        size_bytes = release(
-            final, output, original=original, teacher_output=teacher_output, budget=budget, overwrite=overwrite,
-            advice="try fewer bits",
+        road = PointwiseRoad(
+            teacher, spec, data, folder, name=output.name.removesuffix(".pocket"), seed=recipe.seed, budget=budget,
+            teacher_name=teacher_output.name.removesuffix(".pocket") if teacher_output else None, track=track, say=say,
         )  # fmt: skip
+        built, metrics, size_bytes = take_road(road, recipe, outputs, budget=budget, rungs=rungs, note=note)
     return Compressed(
-        path=output, size_bytes=size_bytes, steps=tuple(steps), metrics=metrics,
+        path=output, size_bytes=size_bytes, steps=built.steps, metrics=metrics,
         checkpoint_bytes=teacher.source.weights_bytes, seconds=time.perf_counter() - began,
     )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What a bundle is written from."""
+
+    model: PointwiseModel
+    bits: int | None
+    form: EncoderForm
+
+
+class PointwiseRoad:
+    """See `road.Road`."""
+
+    def __init__(
+        self,
+        teacher: PointwiseTeacher,
+        spec: PointwiseSpec,
+        data: LabelledSplits,
+        folder: Path,
+        *,
+        name: str,
+        seed: int,
+        teacher_name: str | None = None,
+        budget: Budget = NO_LIMITS,
+        track: Track = untracked,
+        say: Callable[[StepReport], object] = lambda report: None,
+    ) -> None:
+        self.teacher, self.data, self.seed, self.budget, self.track, self.say = (
+            teacher.model, data, seed, budget, track, say,
+        )  # fmt: skip
+        self.meter = PointwiseMeter(folder, name=name, spec=spec, data=data, metric=label_metric(budget))
+        self.provenance = provenance(teacher, seed, data.described)
+        source = {
+            "name": teacher_name or f"{name} teacher",
+            "model": describe_pointwise(teacher.model),
+            "recipe": None,
+            "provenance": self.provenance,
+        }
+        self.original = self.meter.export(
+            "teacher", teacher.model, bits=None, form="float32", manifest=source
+        )
+        self.before = self.meter.measure_bundle(self.original, teacher.model)
+
+    def build(self, recipe: Recipe) -> Built:
+        """See `Road.build`."""
+        if recipe.guard is not None and self.budget.max_drop is not None:
+            guard = dataclasses.replace(recipe.guard, max_drop=min(self.budget.max_drop, MOST_GUARDED))
+            recipe = dataclasses.replace(recipe, guard=guard)
+        model, bits, form, steps = _run_steps(
+            self.teacher, recipe, self.meter, self.before, self.budget.max_size_bytes, self.track, self.say
+        )
+        measure = steps[-1].after if steps else self.before
+        made = _Made(model=model, bits=bits, form=form)
+        built = Built(recipe=recipe, steps=tuple(steps), measure=measure, made=made)
+        draft, time_ms = self._export("timed", made, {}), None
+        if self.budget.max_latency_ms is not None:
+            time_ms = rerank_rows_ms(draft, self.data.valid, seed=self.seed)
+        size_bytes = draft.stat().st_size + manifest_bytes(self._manifest(built, {}))
+        deployed = dataclasses.replace(measure, size_bytes=size_bytes, rerank_ms=time_ms)
+        return dataclasses.replace(built, measure=deployed)
+
+    def test(self, built: Built) -> dict[str, Any]:
+        """See `Road.test`."""
+        draft, test = self._export("draft", built.made, {}), self.data.test
+        metrics = describe_logits(
+            test.labels, bundle_logits(draft, test), bundle_logits(self.original, test), self.seed
+        )
+        if self.data.questions is not None:
+            ours, theirs = (
+                rank_catalogue(PointwiseEngine.load(path, verify=False), self.data.questions)
+                for path in (draft, self.original)
+            )
+            metrics["catalogue"] = describe_ranks(ours, theirs, self.seed)
+        return metrics
+
+    def write(self, built: Built, metrics: dict[str, Any] | None) -> Path:
+        """See `Road.write`."""
+        return self._export("final", built.made, rounded(self._manifest(built, metrics)))
+
+    def place(self, recipe: Recipe) -> object:
+        """See `Road.place`."""
+        keep = None if recipe.prune is None else recipe.prune.keep_inner
+        return keep, recipe.distill, recipe.table and recipe.table.bits, recipe.encoder, recipe.guard
+
+    def _export(self, draft: str, made: _Made, manifest: dict[str, Any]) -> Path:
+        (self.meter.folder / f"{draft}.pocket").unlink(missing_ok=True)
+        return self.meter.export(draft, made.model, bits=made.bits, form=made.form, manifest=manifest)
+
+    def _manifest(self, built: Built, metrics: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "model": describe_pointwise(built.made.model),
+            "recipe": built.recipe.to_json(),
+            "steps": [step.to_json() for step in built.steps],
+            **({} if metrics is None else {"metrics": metrics}),
+            "provenance": self.provenance,
+        }
 
 
 def _run_steps(
@@ -117,6 +182,7 @@ def _run_steps(
     recipe: Recipe,
     meter: PointwiseMeter,
     before: Measure,
+    max_bytes: int | None,
     track: Track,
     say: Callable[[StepReport], object],
 ) -> tuple[PointwiseModel, int | None, EncoderForm, list[StepReport]]:
@@ -152,7 +218,15 @@ def _run_steps(
     if recipe.distill is not None:
         began = time.perf_counter()
         model, detail = distill_pointwise(
-            model, teacher, data.train, data.valid, recipe.distill, bits=bits, seed=recipe.seed, track=track
+            model,
+            teacher,
+            data.train,
+            data.valid,
+            recipe.distill,
+            bits=bits,
+            seed=recipe.seed,
+            metric=meter.metric,
+            track=track,
         )
         report("distill", detail, began)
     if bits is not None:
@@ -169,20 +243,21 @@ def _run_steps(
                 form = "int8"
         report("network", {**detail, "form": form}, began, bits)
     if recipe.guard is not None and bits is not None and steps:
-        wanted = (1 - recipe.guard.max_drop) * before.figure[1]
+        allowed = recipe.guard.max_drop
         tried = [("the recipe's own", model, bits, steps[-1].after)]
         began = time.perf_counter()
         for gentler in ROUNDED_BITS:
-            if tried[-1][3].figure[1] >= wanted:
+            if lost(before, tried[-1][3]) <= allowed:
                 break
             measure = meter.measure("candidate", teacher, bits=gentler, form=form)
-            tried.append((f"the teacher in {gentler} bits", teacher, gentler, measure))
+            if max_bytes is None or measure.size_bytes <= max_bytes:
+                tried.append((f"the teacher in {gentler} bits", teacher, gentler, measure))
         if len(tried) > 1:
-            chosen, model, bits, measure = max(tried, key=lambda one: min(one[3].figure[1], wanted))
+            chosen, model, bits, measure = min(tried, key=lambda one: max(lost(before, one[3]), allowed))
             detail = {
                 "chosen": chosen,
-                "passed": measure.figure[1] >= wanted,
-                "max_drop": recipe.guard.max_drop,
+                "passed": lost(before, measure) <= allowed,
+                "max_drop": allowed,
                 "tried": [
                     {"name": t[0], "bytes": t[3].size_bytes, "kept": t[3].figure[1] / before.figure[1]}
                     for t in tried

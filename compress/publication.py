@@ -1,4 +1,4 @@
-"""What every road of compression shares: a budget, destinations checked beforehand, drafts that vanish, and what the
+"""What every road of compression shares: destinations checked beforehand, drafts that vanish, and what the
 manifest says of provenance and accuracy.
 """
 
@@ -17,24 +17,9 @@ from typing import Any
 from ..benchmarks.accuracy import compare_rankings, describe_ranking
 from ..benchmarks.evaluate import Ranking
 from ..export.bundle_writer import publish
-from ..runtime.errors import GateError, InputError
+from ..runtime.errors import InputError
 from .layouts import ItemItemTeacher, PointwiseTeacher, Teacher
-from .recipe import Recipe
-from .report import Measure, StepReport
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What the bundle may cost; None is no limit. Broken: `GateError`, and nothing is written."""
-
-    max_drop: float | None = None
-    """Largest relative loss against the teacher, of NDCG@10 on the validation items, or of a pointwise model's AUC on
-    the validation rows: 0.01 is 1%."""
-    max_size_bytes: int | None = None
-    """Largest size of the bundle, everything included."""
-
-
-NO_LIMITS = Budget()
+from .report import StepReport
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +37,17 @@ class Compressed:
     seconds: float
 
 
-def check_destinations(
-    output: Path, teacher_output: Path | None, *, overwrite: bool, inputs: Sequence[Path] = ()
-) -> None:
+def check_destinations(*outputs: Path | None, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """Refuse destinations before minutes of work, not after; `inputs` are files that must not be replaced."""
-    outputs = [path for path in (output, teacher_output) if path is not None]
-    for path in outputs:
+    given = [path for path in outputs if path is not None]
+    for path in given:
         check_destination(path, overwrite=overwrite)
     taken = [(path, "an input") for path in inputs]
-    for path in outputs:
+    for path in given:
         for other, what in taken:
             if os.path.realpath(path) == os.path.realpath(other):
                 raise InputError(f"{path}: is {what} too; choose another name for what is written")
-        taken.append((path, "the other output"))
+        taken.append((path, "the other output" if len(given) == 2 else "another output"))
 
 
 def check_destination(path: Path, *, overwrite: bool) -> None:
@@ -100,7 +83,7 @@ def drafts(output: Path) -> Generator[Path]:
 
 
 def provenance(
-    teacher: Teacher | ItemItemTeacher | PointwiseTeacher, recipe: Recipe, data: dict[str, Any] | None
+    teacher: Teacher | ItemItemTeacher | PointwiseTeacher, seed: int, data: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Where a bundle comes from: enough to make it again, and nothing about the machine's folders."""
     packages = ("pocketrec", "torch", "torch-pruning", "onnx", "onnxruntime", "numpy")
@@ -117,20 +100,9 @@ def provenance(
             "python": platform.python_version(),
             **{p: importlib.metadata.version(p) for p in packages},
         },
-        "seed": recipe.seed,
+        "seed": seed,
         "notes": list(teacher.notes),
     }
-
-
-def check_budget(budget: Budget, before: Measure, after: Measure) -> None:
-    """Refuse what lost more than the budget allows."""
-    (title, was), (_, now) = before.figure, after.figure
-    drop = 1 - now / was if was > 0 else 0.0
-    if budget.max_drop is not None and drop > budget.max_drop:
-        raise GateError(
-            f"validation {title} fell from {was:.4f} to {now:.4f} ({drop:.2%}), --max-drop allows {budget.max_drop:.2%}; "
-            "nothing was written; try more bits, more epochs, or no pruning"
-        )
 
 
 def describe_rankings(ours: Ranking, theirs: Ranking, popular: Ranking, seed: int) -> dict[str, Any]:
@@ -156,32 +128,13 @@ def rounded(value: Any) -> Any:
 
 
 def release(
-    final: Path,
-    output: Path,
-    *,
-    original: Path,
-    teacher_output: Path | None,
-    budget: Budget,
-    advice: str,
-    overwrite: bool,
-) -> int:
+    final: Path, output: Path, *, original: Path, teacher_output: Path | None = None, overwrite: bool
+) -> None:
     """Give the draft `final`, and the teacher's `original` where it is asked for, their names: both or none.
 
-    Args:
-        advice: what makes such a bundle smaller, for the error.
-
-    Returns:
-        The bundle's size in bytes.
-
     Raises:
-        GateError: the bundle is larger than the budget allows.
         OSError: the disk is full.
     """
-    size_bytes = final.stat().st_size
-    if budget.max_size_bytes is not None and size_bytes > budget.max_size_bytes:
-        raise GateError(
-            f"{output}: {size_bytes:,} bytes, --max-size allows {budget.max_size_bytes:,}; nothing was written; {advice}"
-        )
     if teacher_output is not None:
         publish(original, teacher_output, overwrite=overwrite)
     try:
@@ -190,4 +143,3 @@ def release(
         if teacher_output is not None:
             teacher_output.unlink(missing_ok=True)
         raise
-    return size_bytes

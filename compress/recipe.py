@@ -132,6 +132,8 @@ RECIPES: dict[str, Recipe] = {
 while the ranking is still worth having; nothing gentler is taken where it loses. `int8`: what every other tool calls
 quantization, for comparison."""
 
+DEFAULT = "balanced"
+
 _SECTIONS: dict[str, type[Any]] = {
     "prune": PruneConfig,
     "distill": DistillConfig,

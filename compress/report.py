@@ -7,6 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+LOG_LOSS = "log loss"
+"""The one figure of which less is better."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
@@ -20,15 +23,38 @@ class Measure:
     """NDCG@10 on the validation item, full ranking; NaN of a pointwise model."""
     auc: float | None = None
     """AUC on the validation rows, of a pointwise model; it chooses then."""
+    other: tuple[str, float] | None = None
+    """Another metric that validation chooses by (`--metric`): its title and value."""
+    rerank_ms: float | None = None
+    """Median time to re-rank 100 candidates; None where it was not asked for."""
 
     @property
     def figure(self) -> tuple[str, float]:
         """What validation chooses by: its name and value."""
+        if self.other is not None:
+            return self.other
         return ("NDCG@10", self.ndcg10) if self.auc is None else ("AUC", self.auc)
 
     def to_json(self) -> dict[str, Any]:
         figure = {"ndcg10": self.ndcg10} if self.auc is None else {"auc": self.auc}
+        if self.other is not None:
+            figure[self.other[0].lower()] = self.other[1]
+        if self.rerank_ms is not None:
+            figure["rerank_ms"] = self.rerank_ms
         return {"bytes": self.size_bytes, "parameters": self.parameters, **figure}
+
+
+def lost(before: Measure, after: Measure) -> float:
+    """The share of the figure that is lost, negative where it is better; 0 where there was nothing to lose.
+
+    >>> before = Measure(size_bytes=1, parameters=1, ndcg10=0.5)
+    >>> round(lost(before, Measure(size_bytes=1, parameters=1, ndcg10=0.45)), 3)
+    0.1
+    """
+    (title, was), (_, now) = before.figure, after.figure
+    if not was > 0:
+        return 0.0
+    return now / was - 1 if title == LOG_LOSS else 1 - now / was
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

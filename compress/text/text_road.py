@@ -36,10 +36,13 @@ from ...export.bundle_writer import publish
 from ...runtime.engine import Engine
 from ...runtime.errors import GateError, InputError
 from ...runtime.item_ids import ItemIds
+from ..budget import Budget
+from ..ladder import Rungs
 from ..layouts import Teacher
 from ..meter import TorchScorer
 from ..models.sasrec import SASRec
-from ..pipeline import Budget, Compressed, check_destinations, compress_model
+from ..pipeline import compress_model
+from ..publication import Compressed, check_destinations
 from ..recipe import Recipe
 from ..report import StepReport
 from .hf_encoder import HfEncoder
@@ -77,6 +80,7 @@ def compress_text(
     teacher: Teacher | None = None,
     options: TextOptions,
     budget: Budget,
+    rungs: Rungs = Rungs(),  # noqa: B008 -- it is frozen
     teacher_output: Path | None = None,
     overwrite: bool = False,
     keep_repeats: bool = False,
@@ -120,8 +124,8 @@ def compress_text(
     with tempfile.TemporaryDirectory(prefix=f".{output.name[:100]}.", dir=output.parent) as folder:
         draft, uncompressed = Path(folder) / output.name, Path(folder) / "teacher.pocket"
         done = compress_model(
-            teacher, sequences, recipe, draft, budget=budget, teacher_output=uncompressed, keep_repeats=keep_repeats,
-            data=data, track=track, say=say,
+            teacher, sequences, recipe, draft, budget=budget, rungs=rungs, teacher_output=uncompressed,
+            keep_repeats=keep_repeats, data=data, track=track, say=say, note=note,
         )  # fmt: skip
         step_began = time.perf_counter()
         engine = Engine.load(draft)

@@ -192,11 +192,11 @@ def test_a_recipe_of_ones_own(compress, tmp_path: Path) -> None:
         (("--max-size", "0.004MB"), r"pocketrec: failed: .* --max-size allows 4,000; .*\n"),
         (
             ("--max-drop", "0.1%"),
-            r"pocketrec: failed: validation NDCG@10 fell .* --max-drop allows 0.10%; .*\n",
+            r"pocketrec: failed: .*: validation NDCG@10 fell .* --max-drop allows 0.10%; .*\n",
         ),
         (
             ("--max-drop", "0.001"),
-            r"pocketrec: failed: validation NDCG@10 fell .* --max-drop allows 0.10%; .*\n",
+            r"pocketrec: failed: .*: validation NDCG@10 fell .* --max-drop allows 0.10%; .*\n",
         ),
     ],
 )

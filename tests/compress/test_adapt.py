@@ -67,7 +67,7 @@ class TestAdapt:
 class TestRecipes:
     def test_who_learns(self) -> None:
         learns = {name for name, recipe in RECIPES.items() if recipe.adaptation is not None}
-        assert learns == {"balanced", "lossless"}
+        assert learns == {"balanced", "lossless", "tiny"}
 
     def test_from_a_file(self) -> None:
         recipe = recipe_from_mapping(

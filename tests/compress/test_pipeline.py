@@ -16,9 +16,10 @@ from pocketrec.benchmarks.evaluate import EngineScorer, evaluate_ranks
 from pocketrec.benchmarks.protocols import leave_one_out
 from pocketrec.benchmarks.ranking_metrics import per_user
 from pocketrec.compress import pipeline
+from pocketrec.compress.budget import Budget
 from pocketrec.compress.meter import TorchScorer
 from pocketrec.compress.pipeline import compress_model, fit_recipe
-from pocketrec.compress.publication import Budget, check_destination, check_destinations
+from pocketrec.compress.publication import check_destination, check_destinations
 from pocketrec.compress.recipe import RECIPES, EncoderConfig, Recipe, TableConfig
 from pocketrec.runtime import Reranker
 from pocketrec.runtime.bundle import Bundle

@@ -1,0 +1,174 @@
+"""The steps of a sequence model, one after the other: prune -> low rank -> distill -> table -> encoder -> fall back.
+
+Each is measured as it would be deployed at that point, and said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..benchmarks.progress import Track
+from ..export.encoder_int8 import EncoderForm
+from .distill import distill
+from .fallback import RETRAINED_BITS, ROUNDED_BITS, Candidate, fall_back
+from .low_rank import low_rank
+from .meter import Meter
+from .models.protocol import SequenceModel
+from .prune import can_prune, innermost, prune
+from .recipe import Recipe
+from .report import Measure, StepReport, lost
+
+
+def run_steps(
+    model: SequenceModel,
+    training: list[NDArray[np.int64]],
+    recipe: Recipe,
+    meter: Meter,
+    before: Measure,
+    teacher_gains: NDArray[np.float64],
+    max_bytes: int | None,
+    track: Track,
+    say: Callable[[StepReport], object],
+) -> tuple[SequenceModel, int | None, EncoderForm, list[StepReport]]:
+    """The recipe's steps on the teacher `model`; the model, bits of its table and form of its encoder.
+
+    Args:
+        before: the teacher, measured.
+        teacher_gains: its metric of each validation user, (U,).
+        max_bytes: what a fallback may take; None is no limit.
+    """
+    teacher, steps = model, list[StepReport]()
+    form: EncoderForm = "float32"
+    bits = recipe.table.bits if recipe.table else None
+
+    def skip(name: str, reason: str) -> None:
+        previous = steps[-1].after if steps else before
+        step = StepReport(name=name, before=previous, after=previous, detail={"skipped": reason}, seconds=0.0)
+        steps.append(step)
+        say(step)
+
+    def report(name: str, detail: dict[str, Any], began: float, stored_bits: int | None = None) -> None:
+        after = meter.measure(name, model, bits=stored_bits, form=form)
+        previous = steps[-1].after if steps else before
+        step = StepReport(
+            name=name, before=previous, after=after, detail=detail, seconds=time.perf_counter() - began
+        )
+        steps.append(step)
+        say(step)
+
+    if recipe.prune is not None:
+        began = time.perf_counter()
+        if can_prune(model):
+            model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
+            report("prune", detail, began)
+            drop = lost(before, steps[-1].after)
+            if drop > recipe.prune.max_drop:
+                model = teacher
+                reason = f"{before.figure[0]} fell by {drop:.1%}, more than max_drop of {recipe.prune.max_drop:.0%}"
+                steps.append(
+                    StepReport(
+                        name="put back",
+                        before=steps[-1].after,
+                        after=before,
+                        detail={"reason": reason},
+                        seconds=0.0,
+                    )
+                )
+                say(steps[-1])
+        else:
+            architecture = describe_model(model)["architecture"]
+            skip("prune", f"nothing says which parts of a {architecture} are cut together")
+    if recipe.table is not None and recipe.table.width is not None and recipe.table.width < model.width:
+        began = time.perf_counter()
+        model = low_rank(model, recipe.table.width, seed=recipe.seed)
+        report("low rank", {"width": recipe.table.width}, began)
+    if recipe.distill is not None:
+        began = time.perf_counter()
+        model, detail = distill(
+            model, teacher, training, recipe.distill, bits=bits, seed=recipe.seed,
+            validate=lambda student: meter.validate(student, bits), track=track,
+        )  # fmt: skip
+        report("distill", detail, began)
+    if bits is not None:
+        rounding = "for users" if meter.for_users else "nearest"
+        report("table", {"bits": bits, "rounding": rounding}, time.perf_counter(), bits)
+    if recipe.encoder is not None:
+        began = time.perf_counter()
+        detail = dict[str, Any](bits=recipe.encoder.bits)
+        match recipe.encoder.products:
+            case "measured":
+                form, detail["encode_us"] = meter.faster_int8_form(model, recipe.seed)
+            case "int8":
+                form = "int8-products"
+            case "float32":
+                form = "int8"
+        report("encoder", {**detail, "form": form}, began, bits)
+    if recipe.guard is not None and bits is not None:
+        began = time.perf_counter()
+        own = _candidate(meter, "the recipe's own", model, bits, form, for_users=meter.for_users)
+        gentler = _gentler(teacher, training, recipe, meter, form, track)
+        chosen, detail = fall_back(own, teacher_gains, recipe.guard, gentler, max_bytes=max_bytes)
+        if len(detail["tried"]) > 1:
+            model, bits, meter.for_users = chosen.model, chosen.bits, chosen.for_users
+            previous = steps[-1].after if steps else before
+            seconds = time.perf_counter() - began
+            steps.append(
+                StepReport(
+                    name="fall back", before=previous, after=chosen.measure, detail=detail, seconds=seconds
+                )
+            )
+            say(steps[-1])
+    return model, bits, form, steps
+
+
+def _candidate(
+    meter: Meter, name: str, model: SequenceModel, bits: int, form: EncoderForm, *, for_users: bool
+) -> Candidate:
+    """A model with its table in so many bits, measured."""
+    meter.for_users = for_users
+    measure, gains = meter.measure_users("candidate", model, bits=bits, form=form)
+    return Candidate(
+        name=name, model=model, bits=bits, form=form, for_users=for_users, measure=measure, gains=gains
+    )
+
+
+def _gentler(
+    teacher: SequenceModel,
+    training: list[NDArray[np.int64]],
+    recipe: Recipe,
+    meter: Meter,
+    form: EncoderForm,
+    track: Track,
+) -> list[Callable[[], Candidate]]:
+    """What is tried, in this order, where the recipe's own result does not pass: each is made when it is asked for."""
+
+    def rounded_teacher(bits: int) -> Candidate:
+        return _candidate(meter, f"the teacher in {bits} bits", teacher, bits, form, for_users=True)
+
+    def distilled() -> Candidate:
+        assert recipe.distill is not None
+        student, _ = distill(
+            teacher, teacher, training, recipe.distill, bits=RETRAINED_BITS, seed=recipe.seed,
+            validate=lambda one: meter.validate(one, RETRAINED_BITS), track=track,
+        )  # fmt: skip
+        name = f"the teacher distilled into {RETRAINED_BITS} bits"
+        return _candidate(meter, name, student, RETRAINED_BITS, form, for_users=False)
+
+    few, many = ROUNDED_BITS
+    retrained = [distilled] if recipe.distill is not None else []
+    return [lambda: rounded_teacher(few), *retrained, lambda: rounded_teacher(many)]
+
+
+def describe_model(model: SequenceModel) -> dict[str, Any]:
+    """What the manifest says of the architecture."""
+    config = dataclasses.asdict(model.config)
+    return {
+        "architecture": type(innermost(model)).__name__,
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in config.items()},
+    }
