@@ -37,8 +37,9 @@ from .distill_loss import (
     hidden_loss,
     order_loss,
 )
-from .fake_quantize import RowQuantizer
+from .fake_quantize import TableQuantizer, table_quantizer
 from .models.protocol import SequenceModel
+from .table_form import TableForm
 from .train import FULL_SOFTMAX_ITEMS, SAMPLED_NEGATIVES
 
 
@@ -132,14 +133,15 @@ def distill(
     sequences: Sequence[NDArray[np.int64]],
     config: DistillConfig,
     *,
-    bits: int | None,
+    bits: TableForm | None,
     validate: Callable[[SequenceModel], float],
     seed: int,
     track: Track = untracked,
 ) -> tuple[SequenceModel, dict[str, Any]]:
-    """Train a copy of `student` on training sequences of item rows, with its table rounded to `bits` bits in the loop.
+    """Train a copy of `student` on training sequences of item rows, with its table rounded in the loop.
 
     Args:
+        bits: bits a value that the table is rounded to, or its tiers; None is no rounding.
         validate: NDCG@10 on the validation item of a model as it would be deployed; higher is better.
 
     Returns:
@@ -148,7 +150,7 @@ def distill(
     student = copy.deepcopy(student)
     generator = np.random.default_rng(seed)
     torch.manual_seed(seed)  # dropout, where the student has it, draws from torch's global generator
-    quantizer = RowQuantizer(student.item_table.shape[0], bits)
+    quantizer = table_quantizer(student.item_table.shape[0], bits)
     to_teacher = _to_teacher(student, teacher) if config.hidden_weight else None
     lessons = _lessons(student, teacher, sequences, config, to_teacher, generator)
     encoder = [p for name, p in student.named_parameters() if name != "item_table"]  # type: ignore[attr-defined]
@@ -165,7 +167,8 @@ def distill(
         if isinstance(module, nn.Dropout):
             module.p = config.dropout
     average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))  # type: ignore[arg-type]
-    best, best_value, since = copy.deepcopy(student), validate(student), 0
+    best = _settled(student, quantizer)
+    best_value, since = validate(best), 0
     history: list[dict[str, float]] = [{"epoch": 0, "validation_ndcg10": best_value}]
     for epoch in range(1, config.epochs + 1):
         began, total, n_steps = time.perf_counter(), 0.0, 0
@@ -182,7 +185,7 @@ def distill(
                 average.update_parameters(student)  # type: ignore[arg-type]
                 total, n_steps, n_seen = total + loss.item(), n_steps + 1, n_seen + len(rows)
                 advance(len(rows))
-        candidate = cast(SequenceModel, average.module.eval())
+        candidate = _settled(cast(SequenceModel, average.module), quantizer)
         value = validate(candidate)
         history.append(
             {
@@ -193,7 +196,7 @@ def distill(
             }
         )
         if value > best_value:
-            best, best_value, since = copy.deepcopy(candidate), value, 0
+            best, best_value, since = candidate, value, 0
         else:
             since += 1
             if since >= config.patience:
@@ -202,6 +205,14 @@ def distill(
         "epochs": history,
         "best_epoch": max(history, key=lambda e: e["validation_ndcg10"])["epoch"],
     }
+
+
+def _settled(student: SequenceModel, quantizer: TableQuantizer) -> SequenceModel:
+    """A copy in eval mode whose table the writer stores as it was learned."""
+    copied = copy.deepcopy(student)
+    with torch.no_grad():
+        copied.item_table.copy_(quantizer.settled(copied.item_table))
+    return cast(SequenceModel, cast(nn.Module, copied).eval())
 
 
 def _lessons(

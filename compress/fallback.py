@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from ..export.encoder_int8 import EncoderForm
 from .models.protocol import SequenceModel
 from .report import Measure
+from .table_form import TableForm
 
 ROUNDED_BITS = (4, 8)
 """Of the teacher's table, smallest first."""
@@ -57,8 +58,8 @@ class Candidate:
 
     name: str
     model: SequenceModel
-    bits: int | None
-    """Of the table; None is float32."""
+    bits: TableForm | None
+    """Of the table, or its tiers; None is float32."""
     form: EncoderForm
     for_users: bool
     """Whether its table is rounded so that scores stay, or to the nearest levels that it learned around."""

@@ -25,17 +25,20 @@ from ..benchmarks.ranking_metrics import per_user
 from ..export.bundle_writer import BundleContent, export_bundle
 from ..export.encoder_graph import export_encoder
 from ..export.encoder_int8 import EncoderForm
-from ..export.encoder_timing import faster_int8_form
+from ..export.encoder_timing import faster_int8_form, pooled_times
 from ..runtime.engine import Engine
 from ..runtime.item_ids import ItemIds
-from ..runtime.item_table import FloatRows, ItemTable, QuantizedRows, quantize_rows
+from ..runtime.item_table import FloatRows, ItemTable
+from ..runtime.pooled_encoder import PooledWeights
 from .budget import RANKING_METRIC, metric_title
-from .fake_quantize import RowQuantizer
+from .fake_quantize import table_quantizer
+from .models.pooled import Pooled, pooled_weights
 from .models.protocol import SequenceModel
 from .models.sasrec import with_merged_heads
 from .prior_user import fit_prior_user
 from .report import Measure
 from .rounding_for_users import round_for_users, user_moments
+from .table_form import TableForm, store_table
 
 VERIFIED_HISTORIES = 32
 
@@ -67,7 +70,7 @@ class Meter:
         self.for_users = for_users
         self.metric = metric
         self.track = track
-        self._traced: tuple[SequenceModel, onnx.ModelProto] | None = None
+        self._traced: tuple[SequenceModel, onnx.ModelProto | PooledWeights] | None = None
         self._moments: tuple[SequenceModel, NDArray[np.float64]] | None = None
 
     def export(
@@ -75,11 +78,11 @@ class Meter:
         draft: str,
         model: SequenceModel,
         *,
-        bits: int | None,
+        bits: TableForm | None,
         form: EncoderForm,
         manifest: Mapping[str, Any],
     ) -> Path:
-        """Export and verify a draft; bits=None stores the table in float32.
+        """Export and verify a draft; `bits` may be tiers, and None stores the table in float32.
 
         A model must not change between two exports of it: its encoder is traced once.
         """
@@ -102,39 +105,48 @@ class Meter:
         export_bundle(path, content, self.validation.histories[::step][:VERIFIED_HISTORIES], overwrite=True)
         return path
 
-    def _quantized(self, model: SequenceModel, values: NDArray[np.float32], bits: int) -> QuantizedRows:
+    def _quantized(self, model: SequenceModel, values: NDArray[np.float32], bits: TableForm) -> ItemTable:
         if not self.for_users:
-            return quantize_rows(values, bits)
+            return store_table(values, bits)
         if self._moments is None or self._moments[0] is not model:
             self._moments = model, user_moments(model, self.validation.histories, seed=0)
-        return round_for_users(values, bits, self._moments[1])
+        moments = self._moments[1]
+        return store_table(values, bits, lambda rows, n_bits: round_for_users(rows, n_bits, moments))
 
     def faster_int8_form(self, model: SequenceModel, seed: int) -> tuple[EncoderForm, dict[str, float]]:
-        """The int8 form that is faster on histories of the validation users; see `export.encoder_timing`."""
+        """The int8 form that is faster on histories of the validation users; see `export.encoder_timing`. What numpy
+        runs has one form, timed beside the graph that it replaces."""
         lengths = [min(len(history), model.max_length) for history in self.validation.histories]
-        return faster_int8_form(self._trace(model), width=model.width, lengths=lengths, seed=seed)
+        traced = self._trace(model)
+        if isinstance(traced, PooledWeights):
+            return "int8", pooled_times(traced, self._graph(model), lengths=lengths, seed=seed)
+        return faster_int8_form(traced, width=model.width, lengths=lengths, seed=seed)
 
-    def _trace(self, model: SequenceModel) -> onnx.ModelProto:
-        """The float graph of the encoder; most steps change the table or the rounding alone, and tracing takes seconds."""
+    def _trace(self, model: SequenceModel) -> onnx.ModelProto | PooledWeights:
+        """The float encoder; most steps change the table or the rounding alone, and tracing takes seconds."""
         if self._traced is None or self._traced[0] is not model:
-            exported = with_merged_heads(_Encoder(model))
-            graph = export_encoder(exported, width=model.width, max_length=model.max_length)
-            self._traced = model, graph
+            self._traced = model, pooled_weights(model) if isinstance(model, Pooled) else self._graph(model)
         return self._traced[1]
+
+    @staticmethod
+    def _graph(model: SequenceModel) -> onnx.ModelProto:
+        return export_encoder(
+            with_merged_heads(_Encoder(model)), width=model.width, max_length=model.max_length
+        )
 
     def measure(
         self,
         draft: str,
         model: SequenceModel,
         *,
-        bits: int | None = None,
+        bits: TableForm | None = None,
         form: EncoderForm = "float32",
     ) -> Measure:
         """What the model would be if it were deployed now."""
         return self.measure_users(draft, model, bits=bits, form=form)[0]
 
     def measure_users(
-        self, draft: str, model: SequenceModel, *, bits: int | None, form: EncoderForm
+        self, draft: str, model: SequenceModel, *, bits: TableForm | None, form: EncoderForm
     ) -> tuple[Measure, NDArray[np.float64]]:
         """The same, and the metric of each validation user: (U,)."""
         path = self.export(draft, model, bits=bits, form=form, manifest={})
@@ -158,7 +170,7 @@ class Meter:
                 scorer, split, keep_repeats=self.keep_repeats, n_top=n_top, progress=advance
             )
 
-    def validate(self, model: SequenceModel, bits: int | None) -> float:
+    def validate(self, model: SequenceModel, bits: TableForm | None) -> float:
         """The metric of a model in training, on the validation items."""
         ranking = evaluate_ranks(
             TorchScorer(model, bits), self.validation, keep_repeats=self.keep_repeats, n_top=0
@@ -176,13 +188,13 @@ def ranking_measure(path: Path, parameters: int, ranks: NDArray[np.int64], metri
 
 
 class TorchScorer:
-    """The `Scorer` of a torch model, its table rounded to `bits` bits."""
+    """The `Scorer` of a torch model, its table rounded to `bits` bits, or in tiers."""
 
-    def __init__(self, model: SequenceModel, bits: int | None = None) -> None:
+    def __init__(self, model: SequenceModel, bits: TableForm | None = None) -> None:
         self.model = model
         self.n_items, self.max_length = len(model.item_table), model.max_length
         with torch.no_grad():
-            self.table = RowQuantizer(self.n_items, bits)(model.item_table)
+            self.table = table_quantizer(self.n_items, bits)(model.item_table)
 
     def __call__(self, histories: NDArray[np.int64]) -> NDArray[np.float32]:
         """int64 (B, n) -> float32 (B, N)."""

@@ -46,6 +46,7 @@ from .report import Measure, StepReport
 from .rerank_time import rerank_ms
 from .road import Built, Outputs, Road, manifest_bytes, take_road
 from .sequence_steps import describe_model, run_steps
+from .table_form import TableForm
 
 
 def compress_model(
@@ -162,7 +163,7 @@ class _Made:
     """What a bundle is written from."""
 
     model: SequenceModel
-    bits: int | None
+    bits: TableForm | None
     form: EncoderForm
     for_users: bool
     draft: Path

@@ -2,6 +2,8 @@
 
 A recipe is named, or read from TOML:
 
+    [student]
+    layers = [1]
     [prune]
     keep_heads = 0.5
     [distill]
@@ -30,28 +32,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..runtime.errors import InputError
-from ..runtime.item_table import ROW_BITS
 from .adapt import AdaptationConfig
 from .distill import DistillConfig
 from .fallback import GuardConfig
 from .neighbor_choice import NeighborsConfig
 from .prune import PruneConfig
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class TableConfig:
-    """How the item table, most of the bytes, is stored."""
-
-    bits: int = 3
-    """Bits a value, with a scale a row: 8 and 4 lose next to nothing as they are, 3 and 2 want distillation."""
-    width: int | None = None
-    """Dimensions for lookup and scoring; None keeps the model's own."""
-
-    def __post_init__(self) -> None:
-        if self.bits not in ROW_BITS:
-            raise ValueError(f"table: bits {self.bits}, expected one of {', '.join(map(str, ROW_BITS))}")
-        if self.width is not None and self.width < 1:
-            raise ValueError(f"table: width {self.width}, expected at least 1")
+from .student import StudentConfig
+from .table_form import TableConfig
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +63,8 @@ class Recipe:
     """All steps in their order."""
 
     name: str
+    student: StudentConfig | None = None
+    """Of another shape than the teacher: fewer layers, fewer dimensions, another architecture."""
     prune: PruneConfig | None = None
     distill: DistillConfig | None = None
     table: TableConfig | None = None
@@ -135,6 +124,7 @@ quantization, for comparison."""
 DEFAULT = "balanced"
 
 _SECTIONS: dict[str, type[Any]] = {
+    "student": StudentConfig,
     "prune": PruneConfig,
     "distill": DistillConfig,
     "table": TableConfig,
@@ -207,6 +197,9 @@ def _check_kind(value: Any, kind: Any, what: str) -> None:
         good, expected = type(value) in (int, float) and math.isfinite(value), "a finite number"
     elif get_origin(kind) is Literal:
         good, expected = value in get_args(kind), f"one of {', '.join(map(repr, get_args(kind)))}"
+    elif tuple[int, ...] in get_args(kind):
+        good = isinstance(value, list) and all(type(one) is int for one in value)
+        expected = "a list of whole numbers"
     else:  # int, or int | None, which TOML leaves out
         good, expected = type(value) is int, "a whole number"
     if not good:

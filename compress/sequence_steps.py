@@ -1,4 +1,4 @@
-"""The steps of a sequence model, one after the other: prune -> low rank -> distill -> table -> encoder -> fall back.
+"""The steps of a sequence model, one after the other: student -> prune -> low rank -> distill -> table -> encoder -> fall back.
 
 Each is measured as it would be deployed at that point, and said.
 """
@@ -23,6 +23,8 @@ from .models.protocol import SequenceModel
 from .prune import can_prune, innermost, prune
 from .recipe import Recipe
 from .report import Measure, StepReport, lost
+from .student import make_student
+from .table_form import TableForm, describe_form, table_form
 
 
 def run_steps(
@@ -35,8 +37,8 @@ def run_steps(
     max_bytes: int | None,
     track: Track,
     say: Callable[[StepReport], object],
-) -> tuple[SequenceModel, int | None, EncoderForm, list[StepReport]]:
-    """The recipe's steps on the teacher `model`; the model, bits of its table and form of its encoder.
+) -> tuple[SequenceModel, TableForm | None, EncoderForm, list[StepReport]]:
+    """The recipe's steps on the teacher `model`; the model, bits of its table (or its tiers) and form of its encoder.
 
     Args:
         before: the teacher, measured.
@@ -45,7 +47,11 @@ def run_steps(
     """
     teacher, steps = model, list[StepReport]()
     form: EncoderForm = "float32"
-    bits = recipe.table.bits if recipe.table else None
+    bits = None
+    if recipe.table is not None:
+        bits = table_form(
+            recipe.table, meter.item_counts, min(recipe.table.width or model.width, model.width)
+        )
 
     def skip(name: str, reason: str) -> None:
         previous = steps[-1].after if steps else before
@@ -53,7 +59,7 @@ def run_steps(
         steps.append(step)
         say(step)
 
-    def report(name: str, detail: dict[str, Any], began: float, stored_bits: int | None = None) -> None:
+    def report(name: str, detail: dict[str, Any], began: float, stored_bits: TableForm | None = None) -> None:
         after = meter.measure(name, model, bits=stored_bits, form=form)
         previous = steps[-1].after if steps else before
         step = StepReport(
@@ -62,20 +68,25 @@ def run_steps(
         steps.append(step)
         say(step)
 
+    if recipe.student is not None:
+        began = time.perf_counter()
+        model, detail = make_student(model, recipe.student, seed=recipe.seed)
+        report("student", detail, began)
     if recipe.prune is not None:
         began = time.perf_counter()
         if can_prune(model):
+            whole, measured = model, steps[-1].after if steps else before
             model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
             report("prune", detail, began)
-            drop = lost(before, steps[-1].after)
+            drop = lost(measured, steps[-1].after)
             if drop > recipe.prune.max_drop:
-                model = teacher
+                model = whole
                 reason = f"{before.figure[0]} fell by {drop:.1%}, more than max_drop of {recipe.prune.max_drop:.0%}"
                 steps.append(
                     StepReport(
                         name="put back",
                         before=steps[-1].after,
-                        after=before,
+                        after=measured,
                         detail={"reason": reason},
                         seconds=0.0,
                     )
@@ -97,7 +108,7 @@ def run_steps(
         report("distill", detail, began)
     if bits is not None:
         rounding = "for users" if meter.for_users else "nearest"
-        report("table", {"bits": bits, "rounding": rounding}, time.perf_counter(), bits)
+        report("table", {**describe_form(bits), "rounding": rounding}, time.perf_counter(), bits)
     if recipe.encoder is not None:
         began = time.perf_counter()
         detail = dict[str, Any](bits=recipe.encoder.bits)
@@ -128,7 +139,7 @@ def run_steps(
 
 
 def _candidate(
-    meter: Meter, name: str, model: SequenceModel, bits: int, form: EncoderForm, *, for_users: bool
+    meter: Meter, name: str, model: SequenceModel, bits: TableForm, form: EncoderForm, *, for_users: bool
 ) -> Candidate:
     """A model with its table in so many bits, measured."""
     meter.for_users = for_users

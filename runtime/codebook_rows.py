@@ -31,6 +31,8 @@ from .gathered_rows import GatheredRows
 MAX_ENTRIES = 256
 """Of a codebook: a code is a byte."""
 ENTRY_BITS = (4, 8)
+_LEVELS_OF_LARGEST = {4: (7, 6, 5, 4, 8, 9, 10, 12, 14, 17), 8: (127,)}
+"""What the largest value of a codebook may be in units of its scale; above 7 it is clipped."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +124,7 @@ def pack_codebooks(
 ) -> CodebookRows:
     """A table of codes uint8 (N, M) and entries float32 (M, K, d), which are rounded to `entry_bits` bits.
 
-    What lies on the grid already stays as it is, as long as each codebook reaches its largest level.
+    What lies on a grid of 4 bits already stays as it is.
 
     >>> entries = np.array([[[7.0, -3.0], [1.0, 0.0]]], np.float32)
     >>> pack_codebooks(np.array([[1], [0]], np.uint8), entries, width=2, entry_bits=4).lookup(np.arange(2)).tolist()
@@ -150,11 +152,23 @@ def pack_codebooks(
 def round_entries(
     entries: NDArray[np.float32], entry_bits: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Levels, integers as float32 (M, K, d), and the scale of each codebook, float32 (M,): value = scale * level."""
+    """Levels, integers as float32 (M, K, d), and the scale of each codebook, float32 (M,): value = scale * level.
+
+    The scale with the least squared error is taken: in 4 bits clipping the largest few pays. Entries that are levels
+    times a scale already, in 4 bits, are left as they are.
+    """
     largest = np.float32(2 ** (entry_bits - 1) - 1)
-    scales = np.abs(entries).max(axis=(1, 2)) / largest
-    safe = np.where(scales > 0, scales, np.float32(1))
-    return np.clip(np.rint(entries / safe[:, None, None]), -largest, largest), scales.astype(np.float32)
+    absmax = np.abs(entries).max(axis=(1, 2))
+    best = np.full(len(entries), np.inf, np.float32)
+    levels, scales = np.zeros(entries.shape, np.float32), np.zeros(len(entries), np.float32)
+    for level in _LEVELS_OF_LARGEST[entry_bits]:
+        candidate = absmax / np.float32(level)
+        safe = np.where(candidate > 0, candidate, np.float32(1))[:, None, None]
+        rounded = np.clip(np.rint(entries / safe), -largest, largest)
+        error = np.square(rounded * candidate[:, None, None] - entries).sum(axis=(1, 2))
+        better = error < best
+        best[better], levels[better], scales[better] = error[better], rounded[better], candidate[better]
+    return levels, scales
 
 
 def slice_width(width: int, n_codebooks: int) -> int:
