@@ -159,4 +159,4 @@ class _Bench:
 
     def _experts(self, mixture: Mixture, user: NDArray[np.float32], history: Rows) -> Experts:
         recent = history[-RECENT:]
-        return mixture.experts(user, self.spaces.lookup(recent), len(recent))
+        return mixture.experts(user, self.spaces.recency.scaled(self.spaces.lookup(recent)), len(recent))

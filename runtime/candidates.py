@@ -103,24 +103,21 @@ def item_rows(item_ids: ItemIds, ids: Sequence[Any]) -> NDArray[np.int64]:
 def _rows_of_range(item_ids: ItemIds, ids: Sequence[Any], distinct: set[Any]) -> NDArray[np.int64] | None:
     """Rows where the table's ids are a range and all of these are plain integers in it; else None.
 
-    What numpy takes for int64 is integers and booleans, and a boolean is at most 1.
+    What numpy takes for int64 is integers and booleans, and a boolean is as good as 0 or 1.
     """
     span = item_ids.span
     if span is None or len(ids) <= _FEW:
         return None
+    if (0 in distinct or 1 in distinct) and set(map(type, ids)) != {int}:
+        return None
     try:
-        lowest, highest = min(distinct), max(distinct)
-        if not (span.start <= lowest and highest < span.stop):
-            return None
-    except TypeError:  # not all of them are numbers
+        rows = np.array(ids)
+    except ValueError:  # a tuple among them
         return None
-    if lowest <= 1 and set(map(type, ids)) != {int}:
-        return None
-    rows = np.array(ids)
-    if rows.dtype != np.int64:
+    if rows.dtype != np.int64 or rows.ndim != 1:
         return None
     rows -= span.start
-    return rows
+    return rows if np.maximum.reduce(rows.view(np.uint64)) < len(span) else None  # a negative one is huge
 
 
 def plain_id(item_id: Any) -> ItemId:

@@ -41,8 +41,12 @@ def choice_step(
     [0.5]
     """
     centered = features - q.dot(features)
-    grown = information + (centered.T * (q * weight)).dot(centered)
-    moved = delta + np.linalg.solve(grown, centered[item] * weight)
+    seen, step = (centered.T * q).dot(centered), centered[item]
+    if weight != 1.0:
+        seen *= weight
+        step *= weight
+    grown = information + seen
+    moved = delta + np.linalg.solve(grown, step)
     return (moved, grown) if math.isfinite(float(moved.dot(moved))) else (delta, information)
 
 

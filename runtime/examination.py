@@ -66,9 +66,10 @@ def among_examined(against: Contrast, displayed: NDArray[np.int64], theta: NDArr
     places = order[np.minimum(found, len(order) - 1)]
     kept = np.flatnonzero(displayed[places] == against.rows)
     seen = np.log(theta[np.minimum(places[kept], len(theta) - 1)])
+    added = seen if against.added is None else against.added[kept] + seen
     return Contrast(
         against.rows[kept],
-        (against.added[kept] + seen).astype(np.float32),
+        added.astype(np.float32),
         int(np.flatnonzero(kept == against.item)[0]),
     )
 

@@ -44,7 +44,7 @@ VALUES_KEPT = 32
 """Of dwell times and of ratings, the newest: what is usual changes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
     """Something that a user did."""
 

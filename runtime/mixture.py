@@ -86,6 +86,7 @@ class Mixture:
         self._delta = np.zeros(len(variances))
         self._information = np.diag(WEIGHT_PRIOR * variances)
         self._advantage = 0.0
+        self._counting: dict[tuple[str, int], Floats] = {}  # `_weights_of`, until the next lesson
         self._unfilled = np.zeros((len(variances), spaces.width), np.float32)  # X but for what changes
         if len(spaces):
             self._unfilled[1, spaces.slices[0]] = prior_user
@@ -103,7 +104,7 @@ class Mixture:
 
         Args:
             user: float32 (width of the model's space,), the model's.
-            recent: float32 (n_recent, D), vectors of the last events, oldest first, which nobody writes to again.
+            recent: float32 (n_recent, D), `Recency.scaled` of the last events, oldest first; nobody writes to it again.
             n_recent: events that the experts look at, at most `RECENT`.
         """
         learned = self.residual.vector  # a lesson makes another array
@@ -127,8 +128,12 @@ class Mixture:
 
     def user_vector(self, experts: Experts, source: str) -> Floats:
         """w X: what ranks, float32 (D,); while the model ranks alone `experts.base`, of its own space only."""
-        weights = self.ranking_weights(experts, source)
-        return experts.base if weights is None else weights.astype(np.float32).dot(experts.matrix)
+        if self.model_ranks_alone(experts.n_recent):
+            return experts.base
+        weights = self._weights_of(source, experts)[1 if self.gate_is_closed else 0]
+        if self.prior is None:
+            weights = weights / (weights[0] or 1.0)
+        return weights.dot(experts.matrix)
 
     def ranking_weights(self, experts: Experts, source: str) -> NDArray[np.float64] | None:
         """What the experts count in a ranking at this moment, float64 (K,); None while the model ranks alone."""
@@ -165,7 +170,7 @@ class Mixture:
         experts: Experts,
         source: str,
         items: Floats,
-        added: Floats,
+        added: Floats | None,
         item: int,
         *,
         chosen: bool,
@@ -176,26 +181,27 @@ class Mixture:
         Args:
             experts, source: what the list was ranked with.
             items: the list's vectors, float32 (C, D).
-            added: float32 (C,), log_weight + offset.
+            added: float32 (C,), log_weight + offset; None: 0.
             item: which of the C.
             weight: what the event counts, beside a click of 1.
         """
         features = items.dot(experts.matrix.T)  # (C, K)
-        weights = np.empty((2, len(self._delta)), np.float32)
-        weights[0], weights[1] = self.weights(source, experts), self._calibrated(source, experts)
-        logits = weights.dot(features.T)  # (2, C): of the mixture, and of the calibrated base
-        logits += added
+        logits = self._weights_of(source, experts).dot(features.T)  # (2, C)
+        if added is not None:
+            logits += added
         q, p = softmax(logits)
-        if not math.isfinite(float(q[item])):  # then none of them is
+        q_item = float(q[item])
+        if not math.isfinite(q_item):  # then none of them is
             return None
         if chosen:
-            self._judge(float(q[item]), float(p[item]))
+            self._judge(q_item, float(p[item]))
             if self.prior is not None:
                 self._delta, self._information = choice_step(
                     self._delta, self._information, features, q, item, weight
                 )
         self.residual.learn_(items, q, item, radius=self.spaces.radius, chosen=chosen, weight=weight)
         self.n_events += 1
+        self._counting.clear()
         return q
 
     def learned(self) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
@@ -226,6 +232,7 @@ class Mixture:
             self._delta = arrays["weights_delta"].astype(np.float64)
             self._information = arrays["weights_information"].astype(np.float64)
         self._advantage = float(arrays["advantage"][0])
+        self._counting.clear()
         self.n_events = max(counters.get("learned_events", 0), 0)
 
     def _calibrated(self, source: str, experts: Experts) -> NDArray[np.float64]:
@@ -236,6 +243,17 @@ class Mixture:
         else:
             weights[:2] = self.prior.calibrated[source]
         return weights
+
+    def _weights_of(self, source: str, experts: Experts) -> Floats:
+        """float32 (2, K): of the mixture, and of the calibrated base."""
+        moment = source, experts.n_recent
+        known = self._counting.get(moment)
+        if known is None:
+            known = np.empty((2, len(self._delta)), np.float32)
+            known[0], known[1] = self.weights(source, experts), self._calibrated(source, experts)
+            if self.prior is not None:  # else they follow from the base's scores of the moment
+                self._counting[moment] = known
+        return known
 
     def _judge(self, q: float, p: float) -> None:
         difference = math.log(max(q, 1e-30)) - math.log(max(p, 1e-30))

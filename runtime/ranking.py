@@ -75,7 +75,7 @@ class Ranking(list[RankedItem]):
             scores: float32 (C,).
         """
         places = order.tolist()
-        pairs = zip([ids[n] for n in places], scores.take(order).tolist(), strict=True)
+        pairs = zip(map(ids.__getitem__, places), scores.take(order).tolist(), strict=True)
         ranking = cls(map(_ranked_item, pairs), id=number)
         if known is not None and not known.all():
             ranking.unknown = frozenset(ids[n] for n in places if not known[n])

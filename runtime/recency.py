@@ -37,18 +37,18 @@ class Recency:
 
     def __init__(self, center: NDArray[np.float32], radius: NDArray[np.float32] | float) -> None:
         """center: float32 (D,), mu. radius: rho, of all dimensions or of each, float32 (D,)."""
-        self._of_length: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._center = center
         self._scale = np.square(np.float32(1.0) / np.float32(radius))
-        for n in range(RECENT + 1):
-            weights = recency_weights(n)
-            self._of_length.append((weights, weights.sum(axis=1)[:, None] * center))
+        self._weights = [recency_weights(n) for n in range(RECENT + 1)]
+
+    def scaled(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """a / rho of items, float32 (n, D) both: what means are made of."""
+        scaled = items - self._center
+        scaled *= self._scale
+        return scaled
 
     def means(
-        self, items: NDArray[np.float32], out: NDArray[np.float32] | None = None
+        self, scaled: NDArray[np.float32], out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """m / rho for the three: float32 (n, D), the vectors of the last n <= `RECENT` events, oldest first -> (3, D)."""
-        weights, shift = self._of_length[len(items)]
-        means = np.dot(weights, items, out=out)
-        means -= shift
-        means *= self._scale
-        return means
+        """m / rho for the three: float32 (n, D), `scaled` of the last n <= `RECENT` events, oldest first -> (3, D)."""
+        return np.dot(self._weights[len(scaled)], scaled, out=out)

@@ -35,6 +35,8 @@ class Feedback:
     """Of its item; -1 where unknown."""
     shown: ShownList | None
     """None where it is not known, or teaches nothing."""
+    place: int
+    """Of the item among the list's rows; -1 where it is none of them."""
     displayed: tuple[int, ...] | None
     """Rows of the list in the order of its places, where a model of examination wants to know."""
     outcome: Outcome | None
@@ -64,7 +66,7 @@ class ShownLately:
     def feedback(self, event: Event, model: UserModel) -> Feedback:
         """An event with what it was made on."""
         row = self._ranker.row(event.item_id)
-        shown = None if row < 0 else self._list_with(row, event.ranking)
+        shown, place = (None, -1) if row < 0 else self._list_with(row, event.ranking)
         if shown is not None:
             logged = self.log.of_ranking(shown.ranking)
         else:
@@ -77,18 +79,21 @@ class ShownLately:
                     np.array(rows, np.int64),
                     np.zeros(len(rows), np.float32),
                 )
+                place = shown.place(row)
         displayed = None
         if self._ranker.examination is not None and logged is not None:
             displayed = tuple(self._ranker.rows(logged.item_ids).tolist())
-        return Feedback(event, row, shown, displayed, _outcome(event, logged))
+        return Feedback(event, row, shown, place, displayed, _outcome(event, logged))
 
-    def _list_with(self, row: int, ranking: int | None) -> ShownList | None:
+    def _list_with(self, row: int, ranking: int | None) -> tuple[ShownList | None, int]:
         for back, shown in enumerate(reversed(self._lists)):
             if ranking is None and back >= LISTS_KEPT:
-                return None
-            if (ranking is None or shown.ranking == ranking) and row in shown:
-                return shown
-        return None
+                break
+            if ranking is None or shown.ranking == ranking:
+                place = shown.place(row)
+                if place >= 0 or shown.is_catalogue:
+                    return shown, place
+        return None, -1
 
 
 def _outcome(event: Event, logged: Impression | None) -> Outcome | None:

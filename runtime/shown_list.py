@@ -45,8 +45,12 @@ class ShownList:
     items: ListItems | None = None
     """What was looked up to rank `rows`; kept of a user's newest list only, up to `LIST_SIZE`."""
 
-    def __contains__(self, row: int) -> bool:
-        return self.is_catalogue or bool((self.rows == row).any())
+    def place(self, row: int) -> int:
+        """Which of `rows` it is; -1 where it is none of them."""
+        if len(self.rows) == 0:
+            return -1
+        n = int((self.rows == row).argmax())
+        return n if self.rows[n] == row else -1
 
 
 @dataclass(slots=True, eq=False)
@@ -55,17 +59,18 @@ class Contrast:
 
     rows: NDArray[np.int64]
     """int64 (C,)."""
-    added: NDArray[np.float32]
-    """float32 (C,), what their logits have beside the experts' scores."""
+    added: NDArray[np.float32] | None
+    """float32 (C,), what their logits have beside the experts' scores; None: nothing."""
     item: int
     """Which of them was chosen, or dismissed."""
 
 
-def contrast(shown: ShownList, row: int, n_items: int, turn: int) -> Contrast:
+def contrast(shown: ShownList, row: int, place: int, n_items: int, turn: int) -> Contrast:
     """Items to learn from.
 
     Args:
-        row: the item that was chosen or dismissed; `shown` contains it.
+        row: the item that was chosen or dismissed.
+        place: `shown.place(row)`; -1 in a list of the catalogue only.
         n_items: of the catalogue.
         turn: any number; another one draws other items of a long list.
     """
@@ -73,8 +78,7 @@ def contrast(shown: ShownList, row: int, n_items: int, turn: int) -> Contrast:
         best, drawn = shown.rows, _evenly(n_items, LIST_SIZE // 2, turn)
         n_rest = n_items - len(best)
     elif len(shown.rows) <= LIST_SIZE:
-        offset = np.zeros(len(shown.rows), np.float32) if shown.offset is None else shown.offset
-        return Contrast(shown.rows, offset, int(np.flatnonzero(shown.rows == row)[0]))
+        return Contrast(shown.rows, shown.offset, place)
     else:
         ranked = shown.rows[np.argsort(-shown.scores, kind="stable")]
         best, rest = np.split(ranked, [LIST_SIZE // 2])

@@ -48,7 +48,7 @@ class Unmixed(Mixture):
         experts: Experts,
         source: str,
         items: Floats,
-        added: Floats,
+        added: Floats | None,
         item: int,
         *,
         chosen: bool,

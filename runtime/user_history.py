@@ -80,13 +80,13 @@ class UserHistory:
 
     @property
     def recent(self) -> NDArray[np.float32]:
-        """Of the last `RECENT` known events, oldest first, in all spaces: float32 (n, D), never written to again."""
-        return self._recent.block[-RECENT:]
+        """`Recency.scaled` of the last `RECENT` known events, oldest first: float32 (n, D), never written to again."""
+        return self._recent.block
 
     @property
     def encoded(self) -> NDArray[np.float32]:
-        """What the encoder reads: of as many as it looks at, in the model's space, float32 (n, D), contiguous."""
-        return self._encoded.block[-self._ranker.engine.max_length :]
+        """What the encoder reads: vectors of as many events as it looks at, in the model's space, float32 (n, width)."""
+        return self._encoded.block
 
     def has_lately(self, item_id: ItemId) -> bool:
         """Whether it is among the last `VISIT` events."""
@@ -107,8 +107,8 @@ class UserHistory:
 
     def _look_up_all(self) -> None:
         spaces, width = self._ranker.spaces, self._ranker.engine.width
-        self._recent = HistoryVectors(self._length if len(spaces) < 2 else RECENT, spaces.width)
-        self._encoded = self._recent if len(spaces) < 2 else HistoryVectors(self._length, width)
+        self._recent = HistoryVectors(RECENT, spaces.width)
+        self._encoded = HistoryVectors(self._ranker.engine.max_length, width)
         known = [row for row in self._ranker.rows(list(self.ids)).tolist() if row >= 0]
         self.rows: deque[int] = deque(known, max(self._ranker.engine.max_length, HISTORY_KEPT))
         """Of the known events: what the encoder and `exclude_seen` look at."""
@@ -118,9 +118,8 @@ class UserHistory:
         if rows and self._ranker.tables:
             if vectors is None:
                 vectors = self._ranker.gather_known(np.array(rows, np.int64)).vectors
-            self._recent.extend(vectors)
-            if self._encoded is not self._recent:
-                self._encoded.extend(vectors[:, : self._ranker.engine.width])
+            self._recent.extend(self._ranker.spaces.recency.scaled(vectors))
+            self._encoded.extend(vectors[:, : self._ranker.engine.width])
 
 
 def _times(ids: Sequence[ItemId], timed: Sequence[tuple[ItemId, float]]) -> list[float | None]:

@@ -133,7 +133,7 @@ class UserModel:
         row, shown, displayed = feedback.row, feedback.shown, feedback.displayed
         if shown is None:
             shown = ShownList(self.experts(), "catalogue", np.empty(0, np.int64), is_catalogue=True)
-        against = contrast(shown, row, self._engine.n_items, self.mixture.n_events)
+        against = contrast(shown, row, feedback.place, self._engine.n_items, self.mixture.n_events)
         examination = self._ranker.examination
         if examination is not None and displayed is not None and row in displayed:
             against = among_examined(against, np.asarray(displayed, np.int64), examination)

@@ -123,9 +123,8 @@ class TestRecency:
     def test_the_means_are_of_items_in_units_of_the_space(self, space: ItemSpace) -> None:
         items = space.table.lookup(np.arange(10))
         expected = recency_weights(10) @ ((items - space.center) / space.radius) / space.radius
-        np.testing.assert_allclose(
-            Recency(space.center, space.radius).means(items), expected, rtol=1e-4, atol=1e-6
-        )
+        recency = Recency(space.center, space.radius)
+        np.testing.assert_allclose(recency.means(recency.scaled(items)), expected, rtol=1e-4, atol=1e-6)
 
     def test_no_history(self, space: ItemSpace) -> None:
         assert not Recency(space.center, space.radius).means(np.empty((0, WIDTH), np.float32)).any()
@@ -184,7 +183,7 @@ class TestMixture:
     def users_of(self, space: ItemSpace, prior: AdaptationPrior | None) -> tuple[Mixture, Any]:
         rng = np.random.default_rng(2)
         mixture = Mixture(ItemSpaces([space]), rng.standard_normal(WIDTH).astype(np.float32), prior)
-        recent = space.table.lookup(np.array([3, 9, 5]))
+        recent = mixture.spaces.recency.scaled(space.table.lookup(np.array([3, 9, 5])))
         return mixture, mixture.experts(rng.standard_normal(WIDTH).astype(np.float32), recent, 3)
 
     def test_before_learning_it_is_the_weighted_sum(self, space: ItemSpace) -> None:
