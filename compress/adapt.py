@@ -26,7 +26,7 @@ from ..runtime.item_table import ROW_BITS, QuantizedRows, row_bytes
 from .adaptation_prior import fit_adaptation_prior
 from .taste_table import make_taste_table
 
-MANIFEST_BYTES = 12 << 10
+MANIFEST_BYTES = 6 << 10
 """What the manifest and a scorer's graph grow by at most between the draft and the bundle, for the budget."""
 
 

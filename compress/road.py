@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..runtime.bundle import RECORD, deflated_record
 from ..runtime.errors import GateError
 from .budget import Breach, Budget, breaches
 from .ladder import Rungs
@@ -22,8 +23,8 @@ from .publication import release, rounded
 from .recipe import Recipe
 from .report import Measure, StepReport, lost
 
-TEST_METRICS_BYTES = 3 << 10
-"""What the manifest says of the test items takes up to this, which is added before they are looked at."""
+TEST_METRICS_BYTES = 2 << 10
+"""What the record says of the test items takes up to this, deflated, which is added before they are looked at."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +82,12 @@ class Outputs:
 
 def manifest_bytes(manifest: dict[str, Any]) -> int:
     """Bytes of a manifest without what it says of the test items, and of those, in a file that has none yet."""
-    text = json.dumps(rounded(manifest), separators=(",", ":"), ensure_ascii=False)
-    return len(text.encode()) + TEST_METRICS_BYTES
+    said = rounded(manifest)
+    read = json.dumps(
+        {k: v for k, v in said.items() if k not in RECORD}, separators=(",", ":"), ensure_ascii=False
+    )
+    record = deflated_record({k: v for k, v in said.items() if k in RECORD})
+    return len(read.encode()) + len(record) + TEST_METRICS_BYTES
 
 
 def take_road(

@@ -16,6 +16,9 @@ manifest is the one that was written, every part lies inside the file and has th
 memory-mapped: opening costs no copy, and a table larger than memory can still be read. Alignment to 64 bytes serves
 vector instructions and lets any dtype be viewed in place.
 
+What the manifest says of how the bundle came about (`RECORD`: recipe, steps, figures, provenance) is most of its bytes and
+nothing that running needs. It is stored deflated, as JSON in a part of its own, and is in `Bundle.manifest` like the rest.
+
 Not promised: that a newer version can be read (it is refused by name), or that two exports are equal byte for byte.
 """
 
@@ -25,6 +28,7 @@ import hashlib
 import json
 import os
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +43,8 @@ MAGIC = b"\x93POCKET\n"
 FORMAT_VERSION = 1
 ALIGNMENT = 64
 MAX_MANIFEST_BYTES = 16 << 20  # a hostile header cannot make us allocate more than this
+RECORD = ("recipe", "steps", "metrics", "provenance")
+_RECORD_PART = "record"
 _HEADER = struct.Struct("<8sII32s")
 
 Manifest = dict[str, Any]
@@ -97,6 +103,8 @@ class Bundle:
         bundle = cls(path, manifest, data.view(np.ndarray), hashlib.sha256(text).hexdigest())
         if verify:
             bundle.verify()
+        if _RECORD_PART in bundle:
+            manifest |= _inflated(path, bundle.part(_RECORD_PART))
         return bundle
 
     def part(self, name: str) -> NDArray[np.uint8]:
@@ -143,10 +151,16 @@ def write_bundle(
 ) -> int:
     """Write a bundle atomically; returns its size in bytes. `manifest` comes without `parts` and `format_version`.
 
+    What is of `RECORD` in it goes into a part, which takes the place of one that `parts` may have of it.
+
     Raises:
         FileExistsError: `path` exists and `overwrite` is false.
         OSError: the folder cannot be written, or the disk is full; nothing is left behind.
     """
+    said = {name: manifest[name] for name in RECORD if name in manifest}
+    manifest = {name: value for name, value in manifest.items() if name not in RECORD}
+    if said:
+        parts = {**parts, _RECORD_PART: deflated_record(said)}
     blobs = {name: _raw(value) for name, value in parts.items()}
     entries: list[dict[str, Any]] = []
     offset = 0
@@ -177,6 +191,27 @@ def write_bundle(
             position = entry["offset"] + blob.nbytes
 
     return write_atomically(path, chunks(), overwrite=overwrite)
+
+
+def deflated_record(said: Mapping[str, Any]) -> bytes:
+    """What is stored of a bundle's `RECORD`."""
+    text = json.dumps(said, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return zlib.compress(text.encode(), 9)
+
+
+def _inflated(path: Path, stored: NDArray[np.uint8]) -> dict[str, Any]:
+    """The record of a bundle, of at most `MAX_MANIFEST_BYTES`; nothing else may be in it."""
+    reader = zlib.decompressobj()
+    try:
+        text = reader.decompress(stored.tobytes(), MAX_MANIFEST_BYTES)
+        said = json.loads(text) if reader.eof else None
+    except (zlib.error, ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or not said.keys() <= set(RECORD):
+        raise BundleError(
+            f"{path}: part {_RECORD_PART!r} is not a record of how the bundle came about; export the bundle again"
+        )
+    return said
 
 
 def _raw(value: bytes | NDArray[Any]) -> memoryview:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import numpy as np
 import pytest
 
 from pocketrec.runtime import Bundle, BundleError, Engine, InputError
-from pocketrec.runtime.bundle import ALIGNMENT, FORMAT_VERSION, MAGIC, MAX_MANIFEST_BYTES, write_bundle
+from pocketrec.runtime.bundle import (
+    ALIGNMENT,
+    FORMAT_VERSION,
+    MAGIC,
+    MAX_MANIFEST_BYTES,
+    deflated_record,
+    write_bundle,
+)
 
 PARTS = {"a": np.arange(5, dtype=np.float32), "b": b"\1\2\3", "empty": b"", "c": np.ones((2, 3), np.uint8)}
 
@@ -233,3 +241,40 @@ def test_an_engine_refuses_a_graph_that_is_none(range_bundle: Path, tmp_path: Pa
     write_bundle(tmp_path / "x.pocket", manifest, parts)
     with pytest.raises(BundleError, match=r"onnxruntime .* refuses part 'encoder.onnx'"):
         Engine.load(tmp_path / "x.pocket")
+
+
+def test_how_it_came_about_is_deflated_and_read_back(tmp_path: Path) -> None:
+    steps = [{"name": "prune", "note": "again and again " * 50}] * 9
+    said = {"recipe": None, "steps": steps, "metrics": {"ndcg@10": 0.5}, "provenance": {"seed": 0}}
+    size_bytes = write_bundle(tmp_path / "x", {"name": "x", **said}, PARTS)
+    assert size_bytes < len(json.dumps(steps))
+    bundle = Bundle.open(tmp_path / "x")
+    assert {key: bundle.manifest[key] for key in said} == said
+    # and a copy with other figures has them once
+    parts = {part["name"]: bundle.part(part["name"]) for part in bundle.manifest["parts"]}
+    manifest = {k: v for k, v in bundle.manifest.items() if k not in ("parts", "format_version")}
+    write_bundle(tmp_path / "y", {**manifest, "metrics": {}}, parts)
+    copied = Bundle.open(tmp_path / "y").manifest
+    assert {**said, "metrics": {}} == {key: copied[key] for key in said}
+    assert [part["name"] for part in copied["parts"]] == [*PARTS, "record"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"not deflated",
+        deflated_record({"steps": []})[:-3],
+        zlib.compress(b"[1]"),
+        zlib.compress(b"{"),
+        zlib.compress(b"[" * 100_000),
+        deflated_record({"family": "sequence"}),
+        deflated_record({"parts": []}),
+        zlib.compress(b" " * (MAX_MANIFEST_BYTES + 1)),
+    ],
+    ids=["empty", "foreign", "cut", "a list", "half", "deep", "family", "parts", "a bomb"],
+)
+def test_a_record_that_is_none_is_refused(tmp_path: Path, record: bytes) -> None:
+    write_bundle(tmp_path / "x", {"name": "x"}, {**PARTS, "record": record})
+    with pytest.raises(BundleError, match="'record' is not a record"):
+        Bundle.open(tmp_path / "x")
