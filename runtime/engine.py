@@ -16,22 +16,20 @@ An engine is shared by threads: its arrays are read-only and onnxruntime session
 from __future__ import annotations
 
 import os
-import threading
-from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from .bundle import Bundle
+from .catalogue_scorer import CatalogueScorer, Weights
 from .codebook_rows import CodebookRows
 from .devices import Device, execution_providers
 from .errors import BundleError, InputError
 from .item_ids import ItemIds
-from .item_table import FloatRows, QuantizedRows, read_item_table
+from .item_table import read_item_table
 from .neighbors import no_vectors, read_neighbors
-from .tiered_rows import TieredRows
-from .top_k import top_k
+from .top_k import exact_top_k
 
 
 class Engine:
@@ -75,8 +73,12 @@ class Engine:
             self._encoder_input = self._encoder.get_inputs()[0].name
         else:
             self._prior = bundle.array("prior_user", np.float16, (self.n_items,)).astype(np.float32)
-        self._scorer: onnxruntime.InferenceSession | None = None
-        self._scorer_lock = threading.Lock()
+        self._scorer: CatalogueScorer | None = None
+        if self.neighbors is None and not isinstance(self.table, CodebookRows):
+            block = self.manifest["item_table"].get("block", 0)  # a table of floats has none
+            self._scorer = CatalogueScorer(
+                self.table, block, lambda weights: self._session("scorer.onnx", weights)
+            )
 
     @classmethod
     def load(
@@ -118,67 +120,40 @@ class Engine:
         return self.table.score(users, item_rows)
 
     def score_all(self, users: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores of the whole catalogue: float32 (B, D) -> float32 (B, N), a new array that the caller may change."""
+        """Scores of the whole catalogue: float32 (B, D) -> float32 (B, N), a new array that the caller may change.
+
+        To within `rounding` of those of `score`.
+        """
         if self.neighbors is not None:
             return self.neighbors.score_all(users)
         if isinstance(self.table, CodebookRows):
             return self.table.score_all(users)
-        scores: NDArray[np.float32] = self._catalogue_scorer().run(None, {"users": users})[0]  # type: ignore[assignment]
-        return self.table.in_item_order(scores, users) if isinstance(self.table, TieredRows) else scores
+        assert self._scorer is not None
+        return self._scorer.score_all(users)
+
+    def rounding(self, user: NDArray[np.float32]) -> float:
+        """At most this lies between a user's scores of `score_all` and of `score`, float32 (D,); known after the former."""
+        return 0.0 if self._scorer is None else self._scorer.rounding(user)
 
     def top_k(
         self, user: NDArray[np.float32], k: int, exclude: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The k best items of the catalogue for one user, float32 (D,): rows int64 (K,) and scores float32 (K,).
 
-        `exclude` holds rows that are left out; K is less than k only when fewer items remain.
+        As if `score` had scored every item: those near the k-th best of `score_all` are scored again. `exclude` holds
+        rows that are left out; K is less than k only when fewer items remain.
         """
         scores = self.score_all(user[None])[0]
         n_left = self.n_items
         if exclude is not None and len(exclude):
             scores[exclude] = -np.inf
             n_left -= len(np.unique(exclude))
-        rows = top_k(scores, min(k, n_left))
-        return rows, scores[rows]
-
-    def _catalogue_scorer(self) -> onnxruntime.InferenceSession:
-        if self._scorer is None:
-            with self._scorer_lock:
-                if self._scorer is None:
-                    self._scorer = self._session("scorer.onnx", self._scorer_weights())
-        return self._scorer
-
-    def _scorer_weights(self) -> dict[str, NDArray[Any]]:
-        """The table as the scorer's initializers, those of a tier numbered after the first."""
-        match self.table:
-            case QuantizedRows():
-                return self._row_weights(self.table, "")
-            case TieredRows():
-                tiers = (self._row_weights(tier, str(n)) for n, tier in enumerate(self.table.quantized))
-                return {name: weights for tier in tiers for name, weights in tier.items()}
-            case FloatRows():
-                return {"values": self.table.values}
-            case CodebookRows():
-                raise BundleError(f"{self.bundle.path}: codebooks are scored without a graph")
-
-    def _row_weights(self, rows: QuantizedRows, number: str) -> dict[str, NDArray[Any]]:
-        """The codes in place, the scales widened to float32 per block."""
-        block = int(self.manifest["item_table"]["block"])
-        codes, bits = rows.scoring_codes()
-        n_blocks = codes.shape[1] * 8 // bits // block
-        scales = np.repeat(
-            rows.scales.astype(np.float32)[:, None] * np.float32(rows.scale_unit), n_blocks, axis=1
+        return exact_top_k(
+            scores, min(k, n_left), self.rounding(user), lambda rows: self.score(user[None], rows[None])[0]
         )
-        return {
-            f"codes{number}": codes.reshape(rows.n_items, n_blocks, -1),
-            f"scales{number}": scales,
-        }
 
-    def _session(self, part: str, weights: dict[str, NDArray[Any]]) -> onnxruntime.InferenceSession:
-        options = session_options(self._threads)
-        if weights:
-            values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
-            options.add_external_initializers(list(weights), values)
+    def _session(self, part: str, weights: Weights) -> onnxruntime.InferenceSession:
+        options = session_options(self._threads, weights)
         try:
             return onnxruntime.InferenceSession(
                 self.bundle.part(part).tobytes(),
@@ -191,15 +166,21 @@ class Engine:
             ) from error
 
 
-def session_options(threads: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int, weights: Weights | None = None) -> onnxruntime.SessionOptions:
     """How every session of ours runs.
 
     `session.disable_quant_qdq` makes onnxruntime restore int8 weights once, when it loads them; left on, it turns their
     products into `MatMulNBits`, a third slower than float32 for matrices of a recommender's size (measured on AVX2).
+
+    Args:
+        weights: the graph's external initializers, by name.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if weights:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+        options.add_external_initializers(list(weights), values)
     return options

@@ -48,9 +48,9 @@ from .list_items import ListItems
 from .rank_options import Categories
 from .state_file import Cipher, SavedState, StateFile
 from .state_transfer import warm_started
-from .taste_space import TasteScorer, read_taste_table
+from .taste_space import read_taste_table, taste_scorer
 from .text_tower import TextTower, read_text_tower
-from .top_k import top_k
+from .top_k import exact_top_k
 from .user import User
 from .user_state import UserState
 
@@ -88,7 +88,7 @@ class Reranker:
         if engine.neighbors is not None:
             self.tables = ()
         self._taste_scorer = (
-            None if self.taste_table is None else TasteScorer(engine.bundle, self.taste_table, threads)
+            None if self.taste_table is None else taste_scorer(engine.bundle, self.taste_table, threads)
         )
         self._overlay = ItemOverlay(engine.n_items, np.empty((0, engine.width), np.float32))
         self._categories: Categories | None = None
@@ -291,16 +291,19 @@ class Reranker:
         """
         is_mixed = bool(self.tables) and len(user) > self.engine.width
         users: Sequence[NDArray[np.float32]] = self.spaces.split(user) if is_mixed else (user,)
-        taste_scorer = self._taste_scorer if len(users) > 1 else None
-        if taste_scorer is None and not self._overlay.row_of:
+        if len(users) == 1 and not self._overlay.row_of:
             return self.engine.top_k(users[0], k, exclude)
+
+        def exact(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+            return self.score_by_model(user, rows) if len(users) == 1 else self.gather(rows).scores(user)
+
         scores = self.engine.score_all(users[0][None])[0]
-        if taste_scorer is not None:
-            scores = scores + taste_scorer.score_all(users[1])
+        rounding = self.engine.rounding(users[0])
+        if len(users) > 1 and self._taste_scorer is not None:
+            scores += self._taste_scorer.score_all(users[1][None])[0]
+            rounding += self._taste_scorer.rounding(users[1])
         if self._overlay.row_of:
             added = np.arange(self.engine.n_items, self.engine.n_items + len(self._overlay.row_of))
-            found = self.score_by_model(user, added) if len(users) == 1 else self.gather(added).scores(user)
-            scores = np.concatenate([scores, found])
+            scores = np.concatenate([scores, exact(added)])
         scores[exclude] = -np.inf
-        rows = top_k(scores, min(k, len(scores) - len(np.unique(exclude))))
-        return rows, scores[rows]
+        return exact_top_k(scores, min(k, len(scores) - len(np.unique(exclude))), rounding, exact)

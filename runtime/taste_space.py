@@ -8,14 +8,12 @@ as the parts `taste_codes`, `taste_scales` and `taste_scorer.onnx`, described by
 
 from __future__ import annotations
 
-import threading
-from typing import Any
-
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from .bundle import Bundle
+from .catalogue_scorer import CatalogueScorer, Weights
+from .engine import session_options
 from .errors import BundleError
 from .item_table import QuantizedRows, row_bytes
 
@@ -44,45 +42,17 @@ def read_taste_table(bundle: Bundle) -> QuantizedRows | None:
     )
 
 
-class TasteScorer:
-    """Scores the catalogue in the taste space; its session is made at the first use."""
+def taste_scorer(bundle: Bundle, table: QuantizedRows, threads: int) -> CatalogueScorer:
+    """What scores the catalogue in the taste space."""
 
-    def __init__(self, bundle: Bundle, table: QuantizedRows, threads: int) -> None:
-        self._bundle = bundle
-        self._table = table
-        self._threads = threads
-        self._session: onnxruntime.InferenceSession | None = None
-        self._lock = threading.Lock()
-
-    def score_all(self, user: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 (D,) -> float32 (N,)."""
-        with self._lock:
-            if self._session is None:
-                self._session = self._made()
-        scores: Any = self._session.run(None, {"users": user[None]})[0]
-        return scores[0]
-
-    def _made(self) -> onnxruntime.InferenceSession:
-        table = self._table
-        codes, bits = table.scoring_codes()
-        block = int(self._bundle.manifest["adaptation"]["taste"]["block"])
-        n_blocks = codes.shape[1] * 8 // bits // block
-        scales = table.scales.astype(np.float32)[:, None] * np.float32(table.scale_unit)
-        weights = {
-            "codes": codes.reshape(table.n_items, n_blocks, -1),
-            "scales": np.repeat(scales, n_blocks, axis=1),
-        }
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_external_initializers(
-            list(weights), [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
-        )
-        graph = self._bundle.part("taste_scorer.onnx").tobytes()
+    def session(weights: Weights) -> onnxruntime.InferenceSession:
+        options = session_options(threads, weights)
+        graph = bundle.part("taste_scorer.onnx").tobytes()
         try:
             return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises many types of its own, none of them public
             raise BundleError(
-                f"{self._bundle.path}: onnxruntime {onnxruntime.__version__} refuses part 'taste_scorer.onnx': {error}"
+                f"{bundle.path}: onnxruntime {onnxruntime.__version__} refuses part 'taste_scorer.onnx': {error}"
             ) from error
+
+    return CatalogueScorer(table, int(bundle.manifest["adaptation"]["taste"]["block"]), session)

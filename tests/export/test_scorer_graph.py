@@ -42,6 +42,47 @@ def test_quantized_tables_agree_within_the_rounding_of_users(make_engine, width:
     assert np.corrcoef(engine.score_all(users[:1])[0], expected[0])[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4, 8, None])
+@pytest.mark.parametrize("width", [16, 48, 100])
+def test_the_engine_knows_how_far_its_graph_may_be_off(make_engine, width: int, bits: int | None) -> None:
+    """No less than that, or items would be missed; and not much more, or too many would be scored again."""
+    engine = make_engine(random_table(3000, width, bits))
+    users = np.random.default_rng(1).standard_normal((4, width)).astype(np.float32)
+    users[3, 0] *= 30
+    for user in users:
+        exact = engine.score(user[None], np.arange(3000)[None])[0]
+        error = np.abs(engine.score_all(user[None])[0] - exact).max()
+        if bits is None:
+            assert engine.rounding(user) == 0.0
+        else:
+            largest = scoring_error(engine.table, user, np.arange(3000)).max()
+            assert error <= engine.rounding(user) <= 2 * largest
+            assert error > largest / 50
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_the_best_are_those_of_exhaustive_exact_scores(make_engine, bits: int) -> None:
+    """Whole numbers, so that sums are the same in any order; rows come again and again, so that scores tie."""
+    table = random_table(200, 32, bits)
+    again = np.random.default_rng(0).integers(0, 200, 3000)
+    table = QuantizedRows(
+        codes=table.codes[again], scales=np.ones(3000, np.float16), scale_unit=1.0, bits=bits, width=32
+    )
+    engine = make_engine(table)
+    user = np.random.default_rng(1).integers(-50, 51, 32).astype(np.float32)
+    user[0] = 333.0  # not on the grid of 127ths
+    exact = engine.score(user[None], np.arange(3000)[None])[0]
+    assert not np.array_equal(engine.score_all(user[None])[0], exact)
+    history = np.argsort(-exact, kind="stable")[:60:2]
+    for k in (1, 30, 2999, 10_000):
+        rows, scores = engine.top_k(user, k)
+        assert rows.tolist() == np.argsort(-exact, kind="stable")[:k].tolist()
+        np.testing.assert_array_equal(scores, exact[rows])
+        left = np.where(np.isin(np.arange(3000), history), -np.inf, exact)
+        rows, _ = engine.top_k(user, k, history)
+        assert rows.tolist() == np.argsort(-left, kind="stable")[: min(k, 3000 - len(history))].tolist()
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_float_tables_agree(make_engine, width: int) -> None:
     """float32 sums in another order."""
