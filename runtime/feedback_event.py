@@ -78,6 +78,12 @@ class Lesson(NamedTuple):
     """Whether the item joins the history."""
 
 
+LESSONS = {
+    kind: Lesson(kind != "dismiss", weight, joins=kind != "dismiss") for kind, weight in WEIGHTS.items()
+}
+"""Of the kinds without a value."""
+
+
 class Habits:
     """How long a user usually stays and how well they usually rate.
 
@@ -104,7 +110,7 @@ class Habits:
                 self.ratings.append(stars)
                 return lesson
             case kind, _:
-                return Lesson(kind != "dismiss", WEIGHTS[kind], joins=kind != "dismiss")
+                return LESSONS[kind]
 
     def _of_dwell(self, seconds: float) -> Lesson | None:
         if len(self.dwells) < HABIT:

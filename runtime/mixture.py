@@ -189,7 +189,8 @@ class Mixture:
         logits = self._weights_of(source, experts).dot(features.T)  # (2, C)
         if added is not None:
             logits += added
-        q, p = softmax(logits)
+        both = softmax(logits)
+        q, p = both[0], both[1]
         q_item = float(q[item])
         if not math.isfinite(q_item):  # then none of them is
             return None

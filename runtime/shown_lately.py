@@ -66,7 +66,7 @@ class ShownLately:
     def feedback(self, event: Event, model: UserModel) -> Feedback:
         """An event with what it was made on."""
         row = self._ranker.row(event.item_id)
-        shown, place = (None, -1) if row < 0 else self._list_with(row, event.ranking)
+        shown, place = (None, -1) if row < 0 else self._list_with(event, row)
         if shown is not None:
             logged = self.log.of_ranking(shown.ranking)
         else:
@@ -79,18 +79,19 @@ class ShownLately:
                     np.array(rows, np.int64),
                     np.zeros(len(rows), np.float32),
                 )
-                place = shown.place(row)
+                place = shown.place(event.item_id, row)
         displayed = None
         if self._ranker.examination is not None and logged is not None:
             displayed = tuple(self._ranker.rows(logged.item_ids).tolist())
         return Feedback(event, row, shown, place, displayed, _outcome(event, logged))
 
-    def _list_with(self, row: int, ranking: int | None) -> tuple[ShownList | None, int]:
+    def _list_with(self, event: Event, row: int) -> tuple[ShownList | None, int]:
+        ranking = event.ranking
         for back, shown in enumerate(reversed(self._lists)):
             if ranking is None and back >= LISTS_KEPT:
                 break
             if ranking is None or shown.ranking == ranking:
-                place = shown.place(row)
+                place = shown.place(event.item_id, row)
                 if place >= 0 or shown.is_catalogue:
                     return shown, place
         return None, -1

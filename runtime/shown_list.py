@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .item_ids import ItemId
 from .list_items import ListItems
 from .mixture import Experts
 
@@ -42,11 +43,18 @@ class ShownList:
     """`Ranking.id`."""
     server: NDArray[np.float32] | None = None
     """float32 (C,), beside `rows`: a server's scores, standardized."""
+    ids: list[ItemId] | None = None
+    """Beside `rows`, where somebody has them."""
     items: ListItems | None = None
     """What was looked up to rank `rows`; kept of a user's newest list only, up to `LIST_SIZE`."""
 
-    def place(self, row: int) -> int:
+    def place(self, item_id: ItemId, row: int) -> int:
         """Which of `rows` it is; -1 where it is none of them."""
+        if self.ids is not None and len(self.ids) <= LIST_SIZE:  # a few comparisons, and no array
+            try:
+                return self.ids.index(item_id)
+            except ValueError:
+                return -1
         if len(self.rows) == 0:
             return -1
         n = int((self.rows == row).argmax())

@@ -115,17 +115,19 @@ class UserModel:
     def shown(self, candidates: Candidates, scored: ListScores, source: str, number: int) -> ShownList | None:
         """A list as it was ranked, for what will be chosen from it; None where nothing in it is known."""
         rows, known, scores, offset = candidates.rows, candidates.known, scored.scores, scored.added
+        ids: list[ItemId] | None = candidates.ids
         server = candidates.server
         if offset is not None:
             offset = offset * np.float32(self.logit_scale(source))
         if known is not None:
             rows, scores, offset = rows[known], scores[known], None if offset is None else offset[known]
+            ids = None
             server = None if server is None else server[known]
         if len(rows) == 0:
             return None
         items = scored.items if len(rows) <= LIST_SIZE else None
         return ShownList(
-            self.experts(), source, rows, scores, offset, ranking=number, server=server, items=items
+            self.experts(), source, rows, scores, offset, ranking=number, server=server, ids=ids, items=items
         )
 
     def learn(self, feedback: Feedback, lesson: Lesson) -> Floats:
