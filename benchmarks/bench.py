@@ -18,26 +18,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..runtime.bundle import Bundle
 from ..runtime.devices import device_problem
-from ..runtime.engine import Engine
 from ..runtime.errors import InputError
-from .accuracy import compare_rankings, describe_ranking
+from .bench_accuracy import POPULARITY, measure_accuracy
+from .bench_gates import Limits, judge
 from .bench_labels import run_label_bench
-from .beyond_accuracy import describe_lists, set_metrics
-from .evaluate import EngineScorer, Ranking, evaluate_ranks
-from .interactions import Interactions, map_items, read_interactions
-from .latency import Timing
-from .machine import available_cores, describe_machine
+from .interactions import describe_data as describe_data
+from .latency import Timing, settled_heap
+from .latency_rows import LatencyRows
+from .machine import describe_machine
 from .memory import baseline_memory, measure_memory
 from .operations import Workload, measure_latency, sample_histories
-from .popularity import PopularityScorer, item_counts
 from .progress import Track, untracked
-from .protocols import Split, leave_one_out, training_sequences
-from .segments import Segment, describe_segments, segments_of
 
 if TYPE_CHECKING:
     from ..runtime.devices import Device
@@ -53,7 +46,11 @@ class BenchConfig:
     data: Path
     teacher: Path | None = None
     """The uncompressed model as a bundle: the reference."""
-    protocol: Literal["leave-one-out"] = "leave-one-out"
+    protocol: Literal["leave-one-out", "temporal"] = "leave-one-out"
+    quantile: float = 0.9
+    """Of the temporal protocol: share of all events that lies before the cut."""
+    cut: float | None = None
+    """The moment of the cut itself, in the data's own unit of time; goes before `quantile`."""
     keep_repeats: bool = False
     """Items of the history stay candidates: for data where people come back to items."""
     allow_unknown_items: bool = False
@@ -63,6 +60,8 @@ class BenchConfig:
     latency_users: int = 400
     """Users whose histories are timed; accuracy is always that of all users."""
     timing: Timing = field(default_factory=Timing)
+    limits: Limits = field(default_factory=Limits)
+    """What every bundle but the reference must keep to; judged, not enforced."""
     seed: int = 0
     command: str = ""
     """As typed; shown in the report."""
@@ -85,68 +84,46 @@ def run_bench(config: BenchConfig, track: Track = untracked) -> dict[str, Any]:
         InputError: the device is not there, or the data do not belong to a bundle.
         BundleError: a bundle is damaged.
     """
-    began = time.perf_counter()
     if problem := device_problem(config.device):
         raise InputError(problem)
     systems = open_systems(config)
     reference = reference_of(systems)
-    if any(system.bundle.manifest.get("family") == "pointwise" for system in systems):
-        return run_label_bench(config, systems, reference, describe_system, track)
-    data = read_interactions(config.data)
-    threads = min(available_cores(), max(config.threads))
+    if config.limits.max_drop is not None and reference is None:
+        raise InputError("--max-drop: nothing to compare with; name the uncompressed model with --teacher")
+    with settled_heap():
+        if any(system.bundle.manifest.get("family") == "pointwise" for system in systems):
+            results = run_label_bench(config, systems, reference, describe_system, track)
+        else:
+            results = _run_ranking_bench(config, systems, reference, track)
+    return {**results, "gates": judge(results, config.limits)}
 
-    rankings: dict[str, Ranking] = {}
-    splits: dict[str, Split] = {}
-    lists: dict[str, dict[str, float | None]] = {}
-    popularity: Ranking | None = None
-    popular_lists: dict[str, float | None] = {}
-    segments: list[Segment] = []
-    work: Workload | None = None
-    for system in systems:
-        engine = Engine.load(system.path, threads=threads, device=config.device, verify=False)
-        mapped = map_items(data, engine.item_ids, max_unknown=float(config.allow_unknown_items))
-        split = leave_one_out(mapped.sequences, stage="test")
-        splits[system.name] = split
-        with track(f"ranking, {system.name}", len(split.targets)) as advance:
-            rankings[system.name] = evaluate_ranks(
-                EngineScorer(engine), split, keep_repeats=config.keep_repeats, progress=advance
-            )
-        counts = item_counts(training_sequences(mapped.sequences), engine.n_items)
-        lists[system.name] = describe_lists(rankings[system.name], counts)
-        if popularity is None or work is None:
-            popularity = evaluate_ranks(PopularityScorer(counts), split, keep_repeats=config.keep_repeats)
-            popular_lists, segments = describe_lists(popularity, counts), segments_of(split, counts)
-            work = _workload(config, engine, split, mapped.sequences)
-    assert popularity is not None  # there is at least one system
-    assert work is not None
-    _check_same_users(splits)
 
-    latency = measure_latency(
-        {system.name: system.path for system in systems},
-        work,
-        config.timing,
-        threads=config.threads,
-        device=config.device,
-        reference=reference,
-        track=track,
+def _run_ranking_bench(
+    config: BenchConfig, systems: Sequence[System], reference: str | None, track: Track
+) -> dict[str, Any]:
+    began = time.perf_counter()
+    found = measure_accuracy(config, systems, reference, track)
+    work = Workload(
+        histories=[
+            found.ids_of(rows)
+            for rows in sample_histories(found.histories, config.latency_users, config.seed)
+        ],
+        catalogue=found.catalogue,
+        seed=config.seed,
     )
-    first = splits[systems[0].name]
-    with track("memory", len(systems) + 1) as advance:
-        baseline = baseline_memory()
-        advance(1)
-        described = []
-        for system in systems:
-            memory = measure_memory(system.path, baseline, device=config.device)
-            described.append({**describe_system(system), "memory": memory})
-            advance(1)
-    for entry in described:
-        entry["accuracy"] = _accuracy(rankings[entry["name"]], lists[entry["name"]], config.seed)
+    timed = LatencyRows(
+        timing=config.timing, reference=reference, device=config.device, seed=config.seed, track=track
+    )
+    paths = {system.name: system.path for system in systems}
+    beside = measure_latency(paths, work, timed, threads=config.threads, device=config.device)
+    memory_baseline, memory = measure_memories(systems, config.device, track)
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": config.command,
         "settings": {
             "protocol": config.protocol,
+            "split": found.split,
             "keep_repeats": config.keep_repeats,
             "device": config.device,
             "threads": list(config.threads),
@@ -156,36 +133,48 @@ def run_bench(config: BenchConfig, track: Track = untracked) -> dict[str, Any]:
             "seed": config.seed,
             "confidence": 0.95,
         },
-        "data": {
-            **describe_data(data),
-            "users_evaluated": len(first.targets),
-            "users_left_out": first.left_out,
-            "repeated_targets": rankings[systems[0].name].repeated_targets,
-        },
+        "data": found.data,
         "reference": reference,
-        "systems": described,
-        "popularity": _accuracy(popularity, popular_lists, config.seed),
-        "segments": describe_segments(
-            segments, {**rankings, "popularity": popularity}, reference, seed=config.seed
-        ),
-        "comparisons": {
-            system.name: {
-                "reference": reference,
-                "size_ratio": _size_of(systems, reference) / system.bundle.size_bytes,
-                "accuracy": compare_rankings(rankings[system.name], rankings[reference], seed=config.seed),
+        "systems": [
+            {
+                **describe_system(system),
+                "memory": memory[system.name],
+                "accuracy": found.systems[system.name],
             }
             for system in systems
-            if reference is not None and system.name != reference
+        ],
+        "popularity": found.systems[POPULARITY],
+        "segments": found.segments,
+        "comparisons": {
+            name: {
+                "reference": reference,
+                "size_ratio": size_of(systems, reference) / size_of(systems, name),
+                "accuracy": accuracy,
+            }
+            for name, accuracy in found.comparisons.items()
         },
-        "latency": latency,
-        "memory_baseline_bytes": baseline,
+        "latency": timed.rows,
+        "first_calls": beside["first_calls"],
+        "energy": beside["energy"],
+        "memory_baseline_bytes": memory_baseline,
+        "notes": [*found.notes, *beside["notes"]],
         "machine": describe_machine(),
         "seconds": time.perf_counter() - began,
     }
 
 
-def _accuracy(ranking: Ranking, lists: dict[str, float | None], seed: int) -> dict[str, Any]:
-    return {**describe_ranking(ranking, seed=seed), "sets": set_metrics(ranking.ranks), "lists": lists}
+def measure_memories(
+    systems: Sequence[System], device: Device, track: Track
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The baseline's peak bytes, and each system's by task, every figure from processes of its own."""
+    with track("memory", len(systems) + 1) as advance:
+        baseline = baseline_memory()
+        advance(1)
+        found = {}
+        for system in systems:
+            found[system.name] = measure_memory(system.path, baseline, device=device)
+            advance(1)
+    return baseline, found
 
 
 def open_systems(config: BenchConfig) -> list[System]:
@@ -253,39 +242,6 @@ def _is_step(step: Any) -> bool:
     ) and isinstance(step.get("seconds"), int | float | None)
 
 
-def describe_data(data: Interactions) -> dict[str, Any]:
-    """Where the interactions come from, and what was cleaned."""
-    return {
-        "source": data.source,
-        "sha256": data.sha256,
-        "users": data.n_users,
-        "items": data.n_items,
-        "interactions": data.n_interactions,
-        "cleaned": data.counts,
-    }
-
-
-def _workload(
-    config: BenchConfig, engine: Engine, split: Split, sequences: Sequence[NDArray[np.int64]]
-) -> Workload:
-    ids = engine.item_ids
-    drawn = sample_histories(split.histories, config.latency_users, config.seed)
-    seen = np.unique(np.concatenate(sequences))  # every system knows these
-    return Workload(histories=[ids.ids(rows) for rows in drawn], catalogue=ids.ids(seen), seed=config.seed)
-
-
-def _check_same_users(splits: dict[str, Split]) -> None:
-    (first, expected), *others = splits.items()
-    for name, split in others:
-        same = np.array_equal(split.users, expected.users) and all(
-            len(a) == len(b) for a, b in zip(split.histories, expected.histories, strict=True)
-        )
-        if not same:
-            raise InputError(
-                f"{name} and {first}: they know different items of the data, so they would be asked different"
-                " questions; measure them one at a time"
-            )
-
-
-def _size_of(systems: Sequence[System], name: str) -> int:
+def size_of(systems: Sequence[System], name: str | None) -> int:
+    """Bytes of the system of that name."""
     return next(system.bundle.size_bytes for system in systems if system.name == name)

@@ -10,8 +10,8 @@ where the model names no item field), smoothed by ten rows of the overall share.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,18 +22,19 @@ from numpy.typing import NDArray
 from ..runtime.errors import InputError
 from ..runtime.pointwise import PointwiseRanker
 from ..runtime.pointwise_engine import PointwiseEngine
+from .file_cache import drop_from_cache, problem
 from .label_metrics import compare_logits, label_metrics
 from .labelled_rows import LabelledRows, LabelledSplits, read_labelled
-from .latency import Call, Timing, compare, summarize, time_interleaved
+from .latency import Call
+from .latency_rows import LatencyRows, Operation
 from .machine import available_cores, describe_machine
 from .memory import baseline_memory, measure_memory
-from .operations import LOAD_ROUNDS
 from .progress import Track
 
 if TYPE_CHECKING:
     from .bench import BenchConfig, System
 
-CANDIDATES = (50, 100, 500)
+CANDIDATES = (10, 50, 100, 500, 1000)
 HEADLINE = "auc"
 PRIOR_ROWS = 10.0
 
@@ -71,7 +72,7 @@ def run_label_bench(
     assert data is not None  # there is at least one system
     assert engine is not None
     labels, kept = data.test.labels, ("auc", "log_loss")
-    latency = _latency(config, systems, reference, engine, data.test, track)
+    latency, notes = _latency(config, systems, reference, engine, data.test, track)
     with track("memory", len(systems) + 1) as advance:
         baseline = baseline_memory()
         advance(1)
@@ -125,7 +126,10 @@ def run_label_bench(
             if reference is not None and system.name != reference
         },
         "latency": latency,
+        "first_calls": [],
+        "energy": None,
         "memory_baseline_bytes": baseline,
+        "notes": notes,
         "machine": describe_machine(),
         "seconds": time.perf_counter() - began,
     }  # fmt: skip
@@ -168,8 +172,8 @@ def _latency(
     engine: PointwiseEngine,
     rows: LabelledRows,
     track: Track,
-) -> list[dict[str, Any]]:
-    """Rows as `operations.measure_latency` has them: re-ranking lists of several sizes, and loading."""
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows as `operations.measure_latency` has them: re-ranking lists of several sizes, and loading; and notes."""
     random = np.random.default_rng(config.seed)
     drawn = random.permutation(len(rows))[: config.latency_users].tolist()
     people = [raw_features(engine, rows, n, ("user",)) for n in drawn]
@@ -182,20 +186,18 @@ def _latency(
         catalogue = list(
             engine.vocabularies[engine.item].ids(range(engine.schema.field(engine.item).size - 1))
         )
-    found = list[dict[str, Any]]()
+    timed = LatencyRows(
+        timing=config.timing, reference=reference, device=config.device, seed=config.seed, track=track
+    )
 
-    def measure(
-        name: str, size: int | None, made: Mapping[str, Any], prepare: Callable[[Any, int], Call], n_threads: int,
-        timing: Timing,
-    ) -> None:  # fmt: skip
-        with track(f"{name} {size or ''}, threads {n_threads}", timing.n_rounds) as advance:
-            samples = time_interleaved(made, prepare, timing, progress=advance)
-        for system, samples_ms in samples.items():
-            speedup = None
-            if reference is not None and system != reference:
-                speedup = compare(samples_ms, samples[reference], seed=config.seed).to_json()
-            of = {"operation": name, "size": size, "threads": n_threads, "system": system}
-            found.append({**of, "device": config.device, **summarize(samples_ms), "speedup": speedup})
+    def rerank(size: int) -> Callable[[PointwiseRanker, int], Call]:
+        def prepare(ranker: PointwiseRanker, n: int) -> Call:
+            picked = np.random.default_rng([config.seed, n]).choice(len(catalogue), size, replace=False)
+            candidates = [catalogue[place] for place in picked.tolist()]
+            user, context = people[n % len(people)], moments[n % len(people)]
+            return lambda: ranker.rerank(candidates, user=user, context=context, k=10)
+
+        return prepare
 
     for n_threads in config.threads:
         rankers = {
@@ -203,22 +205,21 @@ def _latency(
             for s in systems
         }
         for size in (size for size in CANDIDATES if size <= len(catalogue)):
-
-            def rerank(ranker: PointwiseRanker, n: int, size: int = size) -> Call:
-                picked = np.random.default_rng([config.seed, n]).choice(len(catalogue), size, replace=False)
-                candidates = [catalogue[place] for place in picked.tolist()]
-                user, context = people[n % len(people)], moments[n % len(people)]
-                return lambda: ranker.rerank(candidates, user=user, context=context, k=10)
-
-            measure("rerank", size, rankers, rerank, n_threads, config.timing)
-    how = replace(config.timing, n_rounds=min(config.timing.n_rounds, LOAD_ROUNDS), n_warmup=1)
-    paths = {system.name: system.path for system in systems}
+            timed.measure(Operation("rerank", size, rerank(size)), rankers, n_threads)
 
     def load(path: Path, n: int) -> Call:
         return lambda: PointwiseRanker.load(path, threads=config.threads[0], device=config.device)
 
-    measure("load", None, paths, load, config.threads[0], how)
-    return found
+    def load_cold(path: Path, n: int) -> Call:
+        drop_from_cache(path)
+        return load(path, n)
+
+    paths = {system.name: system.path for system in systems}
+    timed.measure(Operation("load", None, load, slow=True), paths, config.threads[0])
+    problems = sorted({why for path in paths.values() if (why := problem(path))})
+    if not problems:
+        timed.measure(Operation("load_cold", None, load_cold, slow=True), paths, config.threads[0])
+    return timed.rows, problems
 
 
 def _accuracy(labels: NDArray[np.float32], logits: NDArray[np.float32], seed: int) -> dict[str, Any]:

@@ -188,7 +188,8 @@ def _bundles(run: Json) -> dict[str, Json]:
 def _questions(run: Json) -> tuple[Any, ...]:
     """What the systems were asked: the same for both runs where accuracy may be compared."""
     data, settings = run["data"], run["settings"]
-    return data["sha256"], data["users_evaluated"], settings["protocol"], settings["keep_repeats"]
+    of_run = data["sha256"], data["users_evaluated"], settings["protocol"], settings["keep_repeats"]
+    return *of_run, settings.get("split", {}).get("cut")
 
 
 def _reference_fingerprint(run: Json) -> str | None:

@@ -57,9 +57,10 @@ class EngineScorer:
         self.one_by_one = engine.manifest.get("encoder", {}).get("products") == "int8"
 
     def __call__(self, histories: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self.engine.score_all(self._encode(histories))
+        return self.engine.score_all(self.encode(histories))
 
-    def _encode(self, histories: NDArray[np.int64]) -> NDArray[np.float32]:
+    def encode(self, histories: NDArray[np.int64]) -> NDArray[np.float32]:
+        """User vectors (B, D) of histories (B, n), at once where that changes nothing."""
         engine = self.engine
         if histories.shape[1] == 0:
             return np.repeat(engine.prior()[None], len(histories), axis=0)

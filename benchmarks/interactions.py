@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,6 +232,18 @@ class MappedSequences:
     """Share of the checkpoint's items that occur in the data."""
     warning: str | None
     """One line where the coverage is so low that the data may be of another data set."""
+
+
+def describe_data(data: Interactions) -> dict[str, Any]:
+    """Where the interactions come from, and what was cleaned."""
+    return {
+        "source": data.source,
+        "sha256": data.sha256,
+        "users": data.n_users,
+        "items": data.n_items,
+        "interactions": data.n_interactions,
+        "cleaned": data.counts,
+    }
 
 
 def map_items(interactions: Interactions, item_ids: ItemIds, *, max_unknown: float = 0.0) -> MappedSequences:

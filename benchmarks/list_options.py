@@ -34,8 +34,7 @@ from ..runtime.item_ids import ItemId
 from ..runtime.rank_options import Explore, Policy, RankOptions
 from ..runtime.ranking import Ranking
 from ..runtime.reranker import Reranker
-from .bench import describe_data
-from .interactions import read_interactions
+from .interactions import describe_data, read_interactions
 from .item_texts import read_item_texts
 from .machine import describe_machine
 from .progress import Track, untracked

@@ -18,6 +18,7 @@ from .number_format import (
     ms_text,
     operation_title,
     percent_text,
+    protocol_text,
     ratio_text,
 )
 
@@ -54,7 +55,7 @@ def comparison_markdown(
 def _results(results: Json) -> Iterator[str]:
     data, settings, machine = results["data"], results["settings"], results["machine"]
     yield (
-        f"**{_cell(data['source'])}**: {count_text(data['users_evaluated'])} users, {settings['protocol']}, full ranking, "
+        f"**{_cell(data['source'])}**: {count_text(data['users_evaluated'])} users, {_cell(protocol_text(settings))}, full ranking, "
         f"{'repeats kept' if settings['keep_repeats'] else 'history masked'}"
     )
     yield ""

@@ -144,6 +144,19 @@ def operation_title(operation: str, size: int | None) -> str:
     return f"{operation} {size}" if size else operation
 
 
+def protocol_text(settings: Mapping[str, Any]) -> str:
+    """How the data were split, from a results object's settings.
+
+    >>> protocol_text({"protocol": "temporal", "split": {"cut": 891000000.0, "quantile": 0.9}})
+    'temporal, cut at 891000000 (90% of the events before it)'
+    """
+    split = settings.get("split", {})
+    if settings["protocol"] != "temporal":
+        return settings["protocol"]
+    share = "" if split["quantile"] is None else f" ({split['quantile']:.0%} of the events before it)"
+    return f"temporal, cut at {split['cut']:.10g}{share}"
+
+
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """The leaves of nested objects, as (dotted name, value); None is left out.
 

@@ -4,7 +4,9 @@
     recommend  one new event, then the best k of the whole catalogue
     feedback   one click or dismissal in a list of 100 just re-ranked, learned
     encode     one history to a user vector: the model alone
+    encode_batch  several histories at once: what a server, or an evaluation, gets out of it; `per_second` is of histories
     load       open the bundle, check it, make the session; the file is in the system's cache
+    load_cold  the same after the system was made to forget the file's pages; Python and the libraries stay loaded
 
 Histories are those of real users, drawn with a seed; candidates are drawn from the catalogue. A user is
 made anew for each call and has observed all but the last item of the history before the clock starts, so
@@ -13,23 +15,27 @@ that a call pays for exactly one event and nothing is remembered from the call b
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .latency import Call, Timing, compare, summarize, time_interleaved
-from .progress import Track
+from .energy import find_meter, measure_energy
+from .evaluate import EngineScorer
+from .file_cache import drop_from_cache, problem
+from .latency import Call
+from .latency_rows import LatencyRows, Operation
 
 if TYPE_CHECKING:
     from ..runtime.devices import Device
     from ..runtime.reranker import Reranker
 
-LOAD_ROUNDS = 40
-"""Loads are slow and vary little: fewer of them."""
+
+ENERGY_OF = {("rerank", 100), ("recommend", 10), ("encode", None)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +46,10 @@ class Workload:
     """Item ids, oldest first, at least one each."""
     catalogue: Sequence[int | str]
     """Item ids that candidates are drawn from."""
-    candidates: tuple[int, ...] = (50, 100, 500)
+    candidates: tuple[int, ...] = (10, 50, 100, 500, 1000)
     """Sizes of the candidate lists; those beyond the catalogue are left out."""
+    batches: tuple[int, ...] = (4, 16, 64, 256)
+    """Histories encoded in one call, beside `encode`, which is one."""
     k: int = 10
     seed: int = 0
 
@@ -52,15 +60,6 @@ class Workload:
         """The candidates of round n, distinct."""
         rng = np.random.default_rng([self.seed, n])
         return [self.catalogue[row] for row in rng.choice(len(self.catalogue), count, replace=False)]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One thing to time; `size` is the number of candidates, or of items returned."""
-
-    name: str
-    size: int | None
-    prepare: Callable[[Any, int], Call]
 
 
 def sample_histories(
@@ -113,60 +112,92 @@ def user_operations(work: Workload) -> list[Operation]:
         rows = engine.item_ids.rows(work.history(n))[None, -engine.max_length :]
         return lambda: engine.encode(rows)
 
+    def encode_batch(count: int) -> Callable[[Reranker, int], Call]:
+        length = int(np.median([len(history) for history in work.histories]))
+        long_enough = [history[-length:] for history in work.histories if len(history) >= length]
+
+        def prepare(ranker: Reranker, n: int) -> Call:
+            encode, ids = EngineScorer(ranker.engine).encode, ranker.engine.item_ids
+            drawn = np.random.default_rng([work.seed, n]).integers(0, len(long_enough), count)
+            rows = np.stack([ids.rows(long_enough[place]) for place in drawn.tolist()])
+            return lambda: encode(rows)
+
+        return prepare
+
     sizes = [size for size in work.candidates if size <= len(work.catalogue)]
     return [
         *(Operation("rerank", size, rerank(size)) for size in sizes),
         Operation("recommend", work.k, recommend),
         Operation("feedback", None, feedback),
         Operation("encode", None, encode),
+        *(Operation("encode_batch", size, encode_batch(size), batch=size) for size in work.batches),
     ]
 
 
-def load_operation(threads: int, device: Device) -> Operation:
-    """Loading; its systems are paths."""
+def load_operations(threads: int, device: Device, *, cold: bool) -> list[Operation]:
+    """Loading; its systems are paths. `cold` where the system's cache can be made to forget them (`file_cache`)."""
     from ..runtime.reranker import Reranker
 
-    return Operation(
-        "load", None, lambda path, n: lambda: Reranker.load(path, threads=threads, device=device)
-    )
+    def load(path: Path, n: int) -> Call:
+        return lambda: Reranker.load(path, threads=threads, device=device)
+
+    def load_cold(path: Path, n: int) -> Call:
+        drop_from_cache(path)
+        return load(path, n)
+
+    found = [Operation("load", None, load, slow=True)]
+    return [*found, Operation("load_cold", None, load_cold, slow=True)] if cold else found
 
 
 def measure_latency(
-    paths: Mapping[str, Path],
-    work: Workload,
-    timing: Timing,
-    *,
-    threads: Sequence[int],
-    device: Device,
-    reference: str | None,
-    track: Track,
-) -> list[dict[str, Any]]:
-    """One row for each operation, number of threads and system, all systems interleaved.
+    paths: Mapping[str, Path], work: Workload, timed: LatencyRows, *, threads: Sequence[int], device: Device
+) -> dict[str, Any]:
+    """Fill `timed` with every operation, all systems interleaved; returns what else was seen on the way.
 
-    A row holds what `latency.summarize` says and, for every system but the `reference`, `speedup` over it.
+    `first_calls` are loads and first uses, when sessions are made and a device compiles, which no distribution holds;
+    `energy` is of the first number of threads, null where the machine does not tell; `notes` say what could not be measured.
     """
+
+    notes: list[str] = []
+    first_calls: list[dict[str, Any]] = []
+    energy: dict[str, Any] | None = None
+    for n_threads in threads:
+        rankers: dict[str, Reranker] = {}
+        for name, path in paths.items():
+            rankers[name], seen = first_uses(path, work, threads=n_threads, device=device)
+            first_calls.append({"system": name, "threads": n_threads, "device": device, **seen})
+        operations = user_operations(work)
+        for operation in operations:
+            timed.measure(operation, rankers, n_threads)
+        if n_threads == threads[0]:
+            meter = find_meter()
+            if isinstance(meter, str):
+                notes.append(meter)
+            else:
+                asked = [one for one in operations if (one.name, one.size) in ENERGY_OF]
+                energy = measure_energy(meter, asked, rankers, threads=n_threads, seed=work.seed)
+        del rankers
+    problems = {why for path in paths.values() if (why := problem(path))}
+    notes += sorted(problems)
+    for operation in load_operations(threads[0], device, cold=not problems):
+        timed.measure(operation, paths, threads[0])
+    return {"first_calls": first_calls, "energy": energy, "notes": notes}
+
+
+def first_uses(
+    path: Path, work: Workload, *, threads: int, device: Device
+) -> tuple[Reranker, dict[str, float]]:
+    """A loaded bundle, and the milliseconds of its load, first re-ranking and first recommendation."""
     from ..runtime.reranker import Reranker
 
-    rows: list[dict[str, Any]] = []
-
-    def measure(operation: Operation, systems: Mapping[str, Any], n_threads: int, how: Timing) -> None:
-        title = f"{operation.name} {operation.size or ''}".strip() + f", threads {n_threads}"
-        with track(title, how.n_rounds) as advance:
-            samples = time_interleaved(systems, operation.prepare, how, progress=advance)
-        for name, samples_ms in samples.items():
-            speedup = None
-            if reference is not None and name != reference:
-                speedup = compare(samples_ms, samples[reference], seed=work.seed).to_json()
-            of = {"operation": operation.name, "size": operation.size, "threads": n_threads, "system": name}
-            rows.append({**of, "device": device, **summarize(samples_ms), "speedup": speedup})
-
-    for n_threads in threads:
-        rankers = {
-            name: Reranker.load(path, threads=n_threads, device=device) for name, path in paths.items()
-        }
-        for operation in user_operations(work):
-            measure(operation, rankers, n_threads, timing)
-        del rankers
-    how = replace(timing, n_rounds=min(timing.n_rounds, LOAD_ROUNDS), n_warmup=1)
-    measure(load_operation(threads[0], device), paths, threads[0], how)
-    return rows
+    marks = [time.perf_counter()]
+    ranker = Reranker.load(path, threads=threads, device=device)
+    marks.append(time.perf_counter())
+    user = ranker.user()
+    user.observe(*work.history(0))
+    user.rerank(work.draw(0, min(100, len(work.catalogue))), k=work.k)
+    marks.append(time.perf_counter())
+    user.recommend(k=work.k)
+    marks.append(time.perf_counter())
+    load_ms, rerank_ms, recommend_ms = (1e3 * float(took) for took in np.diff(marks))
+    return ranker, {"load_ms": load_ms, "rerank_ms": rerank_ms, "recommend_ms": recommend_ms}

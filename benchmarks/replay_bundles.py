@@ -20,8 +20,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.engine import Engine
 from ..runtime.errors import InputError
 from ..runtime.reranker import Reranker
-from .bench import describe_data
-from .interactions import Interactions, map_items
+from .interactions import Interactions, describe_data, map_items
 from .machine import describe_machine
 from .progress import Track, untracked
 from .replay import (

@@ -20,6 +20,7 @@ from .number_format import (
     ms_text,
     operation_title,
     percent_text,
+    protocol_text,
     rate_text,
     ratio_text,
 )
@@ -35,7 +36,7 @@ def results_lines(results: Json) -> Iterator[str]:
         yield f"{data['source']}: {count_text(data['users_evaluated'])} labelled test rows, {settings['split']['kind']} split"
     else:
         yield (
-            f"{data['source']}: {count_text(data['users_evaluated'])} users, full ranking, {settings['protocol']}, "
+            f"{data['source']}: {count_text(data['users_evaluated'])} users, full ranking, {protocol_text(settings)}, "
             + ("repeats kept" if settings["keep_repeats"] else "history masked")
         )
     if data["repeated_targets"]:
@@ -47,8 +48,16 @@ def results_lines(results: Json) -> Iterator[str]:
     if results["comparisons"]:
         yield from _section(f"kept of {results['reference']} (95% interval, paired)", _kept(results))
     yield from _section(f"latency on {settings['device']}, {machine['cpu']}", _latency(results))
+    if results.get("first_calls"):
+        yield from _section("first calls, in no distribution above", _first_calls(results))
+    if results.get("energy"):
+        yield from _section("energy", _energy(results["energy"]))
     yield from _section("bytes", _sizes(results))
     yield from _section("peak memory", _memory(results))
+    if results.get("gates"):
+        yield from _section("limits", [(_plain_ascii(gate_text(gate)),) for gate in results["gates"]])
+    if results.get("notes"):
+        yield from _section("notes", [(_plain_ascii(note),) for note in results["notes"]])
     for system in results["systems"]:
         recorded = flatten(system["recorded"])
         if recorded and not results["comparisons"]:
@@ -76,13 +85,20 @@ def aligned(rows: Sequence[Row]) -> list[str]:
 def _section(title: str, rows: Sequence[Row]) -> Iterator[str]:
     yield ""
     yield title
-    plain = [
-        tuple(
-            cell.replace(TIMES, "x").replace(DASH, "-").replace("µ", "u").replace("≥", ">=") for cell in row
-        )
-        for row in rows
-    ]
-    yield from (f"  {line}" for line in aligned(plain))
+    yield from (f"  {line}" for line in aligned([tuple(_plain_ascii(cell) for cell in row) for row in rows]))
+
+
+def gate_text(gate: Json) -> str:
+    """One limit and what was measured.
+
+    >>> gate = {"system": "b", "gate": "size", "limit": 4e5, "value": 421332, "passed": False, "certain": True}
+    >>> gate_text(gate)
+    'b: size 421 kB, limit 400 kB: broken'
+    """
+    show = {"drop": percent_text, "size": bytes_text, "latency": ms_text}[gate["gate"]]
+    verdict = "kept" if gate["passed"] else "broken"
+    doubt = "" if gate["certain"] else ", but the interval holds the limit"
+    return f"{gate['system']}: {gate['gate']} {show(gate['value'])}, limit {show(gate['limit'])}: {verdict}{doubt}"
 
 
 def _accuracy(results: Json) -> list[Row]:
@@ -116,7 +132,7 @@ def _kept(results: Json) -> list[Row]:
 
 
 def _latency(results: Json) -> list[Row]:
-    rows: list[Row] = [("", "system", "threads", "p50", "p95", "p99", "throughput", "speed-up", "")]
+    rows: list[Row] = [("", "system", "threads", "p50", "p90", "p99", "max", "throughput", "speed-up", "")]
     before = None
     for row in results["latency"]:
         title = operation_title(row["operation"], row["size"])
@@ -127,11 +143,35 @@ def _latency(results: Json) -> list[Row]:
             claim = (ratio_text(speedup["ratio"]["value"]), interval_text(speedup["ratio"], "ratio"))
         else:
             claim = ("not told apart", "")
-        quantiles = (ms_text(row[name]["value"]) for name in ("p50", "p95", "p99"))
+        quantiles = [ms_text(row[q]["value"]) if q in row else "" for q in ("p50", "p90", "p99")]
+        quantiles.append(ms_text(row["max_ms"]))
         of = (title if title != before else "", row["system"], str(row["threads"]))
         rows.append((*of, *quantiles, rate_text(row["per_second"]), *claim))
         before = title
     return rows
+
+
+def _first_calls(results: Json) -> list[Row]:
+    names = ("load_ms", "rerank_ms", "recommend_ms")
+    rows: list[Row] = [("system", "threads", "load", "re-rank", "recommend")]
+    return rows + [
+        (call["system"], str(call["threads"]), *(ms_text(call[name]) for name in names))
+        for call in results["first_calls"]
+    ]
+
+
+def _energy(energy: Json) -> list[Row]:
+    rows: list[Row] = [("", "system", "energy a call", "power", f"(idle {energy['idle_watts']:.1f} W)")]
+    return rows + [
+        (
+            operation_title(row["operation"], row["size"]),
+            row["system"],
+            f"{row['millijoules']['value']:.3g} mJ",
+            f"{row['watts']:.1f} W",
+            "",
+        )
+        for row in energy["rows"]
+    ]
 
 
 def _sizes(results: Json) -> list[Row]:
@@ -166,3 +206,7 @@ def _plain(value: Any) -> str:
     """One printable line, whatever a manifest holds."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text if text.isprintable() else repr(text)
+
+
+def _plain_ascii(text: str) -> str:
+    return text.replace(TIMES, "x").replace(DASH, "-").replace("µ", "u").replace("≥", ">=")

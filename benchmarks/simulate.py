@@ -38,8 +38,7 @@ from numpy.typing import NDArray
 from ..runtime.atomic_file import write_atomically
 from ..runtime.engine import Engine
 from ..runtime.reranker import Reranker
-from .bench import describe_data
-from .interactions import read_interactions
+from .interactions import describe_data, read_interactions
 from .machine import describe_machine
 from .progress import Track, untracked
 from .ranking_metrics import Interval, ndcg, paired_bootstrap

@@ -39,8 +39,7 @@ from ..runtime.reranker import Reranker
 from ..runtime.server_weight import NAME
 from ..runtime.user import User
 from ..runtime.user_state import UserState
-from .bench import describe_data
-from .interactions import Interactions, read_interactions
+from .interactions import Interactions, describe_data, read_interactions
 from .machine import describe_machine
 from .progress import Track, untracked
 from .ranking_metrics import Interval, ndcg, paired_bootstrap

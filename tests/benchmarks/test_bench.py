@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import re
 import subprocess
@@ -15,8 +17,11 @@ import pytest
 
 from pocketrec.benchmarks import bench
 from pocketrec.benchmarks.bench import BenchConfig, run_bench
+from pocketrec.benchmarks.bench_accuracy import Accuracy, measure_accuracy
+from pocketrec.benchmarks.bench_gates import Limits
 from pocketrec.benchmarks.latency import Timing
 from pocketrec.benchmarks.memory import baseline_memory
+from pocketrec.benchmarks.progress import untracked
 from pocketrec.runtime.bundle import Bundle, write_bundle
 from pocketrec.runtime.errors import BundleError, InputError
 
@@ -104,13 +109,70 @@ def test_the_teacher_is_the_reference_and_popularity_stands_beside(results: dict
 
 def test_every_operation_is_timed_for_every_system(results: dict[str, Any]):
     measured = {(row["operation"], row["size"], row["system"]) for row in results["latency"]}
-    operations = [("rerank", 50), ("rerank", 100), ("recommend", 10), ("feedback", None), ("encode", None)]
-    assert measured == {
-        (*operation, name) for operation in [*operations, ("load", None)] for name in ("teacher", "small")
-    }, "lists of 500 candidates cannot be drawn from 120 items"
+    operations = [*(("rerank", size) for size in (10, 50, 100)), ("recommend", 10), ("feedback", None)]
+    operations += [("encode", None), *(("encode_batch", size) for size in (4, 16, 64, 256)), ("load", None)]
+    cold = any("cold load" in note for note in results["notes"])
+    operations += [] if cold else [("load_cold", None)]
+    assert measured == {(*operation, name) for operation in operations for name in ("teacher", "small")}, (
+        "lists of 500 candidates cannot be drawn from 120 items"
+    )
     for row in results["latency"]:
         assert (row["speedup"] is None) == (row["system"] == "teacher")
         assert 0 < row["p50"]["value"] <= row["max_ms"]
+
+
+def test_throughput_is_of_histories(results: dict[str, Any]):
+    for row in results["latency"]:
+        assert row["batch"] == (row["size"] if row["operation"] == "encode_batch" else 1)
+        assert row["per_second"] == pytest.approx(1000 * row["batch"] / row["mean_ms"])
+
+
+def test_first_calls_are_shown_apart(results: dict[str, Any]):
+    assert [call["system"] for call in results["first_calls"]] == ["teacher", "small"]
+    assert all(call[name] > 0 for call in results["first_calls"] for name in ("load_ms", "rerank_ms"))
+
+
+def test_energy_is_measured_or_said_not_to_be(results: dict[str, Any]):
+    assert (results["energy"] is None) == any("energy is not measured" in note for note in results["notes"])
+
+
+def accuracy_of(asked: BenchConfig) -> Accuracy:
+    """That part of the measurement alone."""
+    return measure_accuracy(asked, bench.open_systems(asked), None, untracked)
+
+
+def test_the_temporal_protocol_asks_each_user_for_the_first_event_after_the_cut(folder: Path):
+    found = accuracy_of(config(folder, protocol="temporal", cut=3.0))
+    assert found.split == {"kind": "temporal", "quantile": None, "cut": 3.0}
+    assert found.data["users_evaluated"] == N_USERS, "every user has an event at each of the times 0 to 3"
+    assert {len(history) for history in found.histories} == {3}
+    by_share = accuracy_of(config(folder, protocol="temporal", quantile=0.5))
+    assert 0 < by_share.split["cut"] < 9
+    assert by_share.split["quantile"] == 0.5
+
+
+def test_a_model_that_has_seen_what_came_after_the_cut_is_noted(folder: Path, tmp_path: Path):
+    source = Bundle.open(folder / "small.pocket")
+    digest = hashlib.sha256((folder / "clicks.tsv").read_bytes()).hexdigest()
+    manifest = {**source.manifest, "provenance": {"data": {"sha256": digest}}}
+    parts = {part["name"]: source.part(part["name"]).tobytes() for part in manifest.pop("parts")}
+    write_bundle(tmp_path / "seen.pocket", manifest, parts)
+    asked = config(folder, bundles=(tmp_path / "seen.pocket",), protocol="temporal", cut=3.0)
+    assert any("seen was compressed with this very file" in note for note in accuracy_of(asked).notes)
+    leave_one_out = dataclasses.replace(asked, protocol="leave-one-out")
+    assert not any("very file" in note for note in accuracy_of(leave_one_out).notes)
+
+
+def test_data_without_times_cannot_be_cut(folder: Path, tmp_path: Path):
+    path = tmp_path / "untimed.tsv"
+    path.write_text("user\titem\n" + "".join(f"u{u}\ti{n}\n" for u in range(3) for n in range(4)))
+    with pytest.raises(InputError, match="the data have none; use leave-one-out"):
+        run_bench(config(folder, data=path, protocol="temporal"))
+
+
+def test_a_limited_drop_needs_something_to_compare_with(folder: Path):
+    with pytest.raises(InputError, match="--max-drop: nothing to compare with; name the uncompressed model"):
+        run_bench(config(folder, limits=Limits(max_drop=0.01)))
 
 
 def test_the_parts_add_up_to_the_file(results: dict[str, Any], folder: Path):
@@ -236,6 +298,49 @@ def test_the_command_prints_a_table_and_writes_both_files(cli: Cli, folder: Path
     assert results["command"].startswith("pocketrec bench ")
     html = (tmp_path / "out.html").read_text()
     assert f'value="{results["systems"][1]["accuracy"]["metrics"]["ndcg@10"]["value"]}"' in html
+
+
+def test_a_broken_limit_fails_after_everything_is_written(cli: Cli, folder: Path, tmp_path: Path):
+    done = cli(
+        *("bench", folder / "small.pocket", "--data", folder / "clicks.tsv", *OPTIONS, "--max-size", "1kB"),
+        *("--max-latency", "10s", "--json", tmp_path / "out.json", "--markdown", tmp_path / "out.md"),
+    )
+    assert done.exit_code == 1
+    assert "small: size" in done.stderr
+    assert "broken" in done.stderr
+    gates = json.loads((tmp_path / "out.json").read_text())["gates"]
+    assert [(gate["gate"], gate["passed"]) for gate in gates] == [("size", False), ("latency", True)]
+    assert "latency" in (tmp_path / "out.md").read_text()
+
+
+def test_measuring_runs_as_a_module_without_torch(folder: Path, tmp_path: Path):
+    """As on a device: torch, onnx and the like cannot be imported, and neither can the compressor."""
+    blocked = ("torch", "onnx", "onnxscript", "safetensors", "tqdm", "pocketrec.compress", "pocketrec.export")
+    start = (
+        f"import sys, runpy; sys.modules.update(dict.fromkeys({blocked!r}));"
+        "runpy.run_module('pocketrec.benchmarks', run_name='__main__')"
+    )
+    arguments = [folder / "small.pocket", "--data", folder / "clicks.tsv", *OPTIONS, "--json", "out.json"]
+    done = subprocess.run(
+        [sys.executable, "-c", start, *map(str, arguments)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["command"].startswith("python -m pocketrec.benchmarks ")
+    assert "accuracy" in done.stdout
+
+
+def test_as_a_module_a_mistake_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]):
+    from pocketrec.benchmarks.__main__ import main
+
+    arguments = [str(folder / "small.pocket"), "--data", str(folder / "clicks.tsv")]
+    assert main([*arguments, "--device", "abacus"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "python -m pocketrec.benchmarks: error: device: got 'abacus', expected one of cpu, cuda"
+    )
+    assert error.count("\n") == 1
 
 
 def test_json_on_stdout_stands_alone(cli: Cli, folder: Path):

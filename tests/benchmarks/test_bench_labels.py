@@ -44,7 +44,8 @@ def test_what_is_measured(results: dict) -> None:
     assert set(system["accuracy"]["metrics"]) == {"auc", "log_loss"} == set(results["popularity"]["metrics"])
     auc = system["accuracy"]["metrics"]["auc"]
     assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1
-    assert [row["operation"] for row in results["latency"]] == ["load"]  # 12 items make no list of 50
+    measured = [(row["operation"], row["size"]) for row in results["latency"]]
+    assert measured[:2] == [("rerank", 10), ("load", None)]  # 12 items make no list of 50
     assert system["memory"]["rerank"]["added_bytes"] > 0
 
 

@@ -135,7 +135,7 @@ def test_candidates_are_distinct_seeded_and_known():
     assert drawn == work.draw(3, 50)
     assert drawn != work.draw(4, 50)
     sizes = [operation.size for operation in user_operations(work) if operation.name == "rerank"]
-    assert sizes == [50], "lists longer than the catalogue cannot be drawn"
+    assert sizes == [10, 50], "lists longer than the catalogue cannot be drawn"
 
 
 def test_histories_are_drawn_once_each():
