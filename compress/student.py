@@ -29,6 +29,8 @@ from .models.sasrec import SASRec
 from .prune import innermost
 
 Architecture = Literal["same", "gru4rec", "pooled"]
+GRU_WIDTH = 64
+"""Of a GRU student's state; a teacher's is usually twice that."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,8 @@ class StudentConfig:
     enough, the last one is the nearest to what the teacher says (Beauty: 99% of NDCG@10 kept by it alone)."""
     width: int | None = None
     """Dimensions of item and user vectors, and of everything between them; unlike `table.width` it narrows the encoder too."""
-    hidden_width: int = 64
-    """Of a GRU's state, or of the network over means."""
+    hidden_width: int | None = None
+    """Of a GRU's state (None: 64), or of the network over means (None: 32)."""
     means: int = 3
     """Weighted means of a `pooled` student."""
     start: Literal["teacher", "noise"] = "teacher"
@@ -65,7 +67,7 @@ class StudentConfig:
                 raise ValueError(
                     f"student: layers are of the teacher's own architecture, not of {self.architecture}"
                 )
-        if min(1 if self.width is None else self.width, self.hidden_width, self.means) < 1:
+        if min(1 if n is None else n for n in (self.width, self.hidden_width, self.means)) < 1:
             raise ValueError("student: width, hidden_width and means must be at least 1")
 
 
@@ -174,12 +176,13 @@ def _of_another_kind(teacher: SequenceModel, config: StudentConfig, seed: int) -
         table = table @ principal_directions(table, config.width, seed=seed).T
     n_items, width = table.shape
     common: dict[str, Any] = {"n_items": n_items, "width": width, "max_length": teacher.max_length}
+    if config.hidden_width is not None:
+        common["hidden_width"] = config.hidden_width
     if config.architecture == "pooled":
-        student: GRU4Rec | Pooled = Pooled(
-            PooledConfig(n_means=config.means, hidden_width=config.hidden_width, **common), seed
-        )
+        student: GRU4Rec | Pooled = Pooled(PooledConfig(n_means=config.means, **common), seed)
     else:
-        student = GRU4Rec(GRU4RecConfig(hidden_width=config.hidden_width, **common), seed)
+        common.setdefault("hidden_width", GRU_WIDTH)
+        student = GRU4Rec(GRU4RecConfig(**common), seed)
         _spread_(student, seed)
     with torch.no_grad():
         student.item_table.copy_(table)

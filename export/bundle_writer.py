@@ -29,6 +29,7 @@ from ..runtime.engine import Engine
 from ..runtime.errors import GateError
 from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import ItemTable, QuantizedRows
+from ..runtime.pooled_encoder import PART, PooledWeights
 from ..runtime.tiered_rows import TieredRows
 from .encoder_graph import export_encoder
 from .encoder_int8 import EncoderForm, quantize_encoder
@@ -57,9 +58,9 @@ class BundleContent:
     encoder_form: EncoderForm
     manifest: Mapping[str, Any]
     """What else the manifest says: model, recipe, steps, metrics, provenance."""
-    encoder_graph: onnx.ModelProto | None = None
-    """What `export_encoder` made of `encoder`, where the caller has it (tracing takes seconds); None makes it. It is
-    verified either way."""
+    encoder_graph: onnx.ModelProto | PooledWeights | None = None
+    """What `export_encoder` made of `encoder`, where the caller has it (tracing takes seconds); None makes it. Or weights
+    that numpy runs without a graph. It is verified either way."""
 
 
 def export_bundle(
@@ -77,11 +78,7 @@ def export_bundle(
     """
     path = Path(path)
     table = content.table
-    graph = content.encoder_graph
-    if graph is None:
-        graph = export_encoder(content.encoder, width=table.width, max_length=content.max_length)
-    if content.encoder_form != "float32":
-        graph = quantize_encoder(graph, content.encoder_form)
+    encoder_parts, encoder = _encoder_parts(content)
     described: dict[str, Any] = table.describe()
     if isinstance(table, QuantizedRows | TieredRows):
         described["block"] = scoring_block(table.width)
@@ -91,14 +88,11 @@ def export_bundle(
         "max_length": content.max_length,
         "items": {"count": table.n_items, "ids": content.item_ids.describe()},
         "item_table": described,
-        "encoder": {
-            "weights": "float32" if content.encoder_form == "float32" else "int8",
-            "products": "int8" if content.encoder_form == "int8-products" else "float32",
-        },
+        "encoder": encoder,
         **content.manifest,
     }
     parts: dict[str, bytes | NDArray[Any]] = {
-        "encoder.onnx": graph.SerializeToString(),
+        **encoder_parts,
         "prior_user": content.prior_user.astype(np.float32),
         **table.parts(),
     }
@@ -112,6 +106,23 @@ def export_bundle(
         verify_bundle(draft, content, histories)
         publish(draft, path, overwrite=overwrite)
     return size_bytes
+
+
+def _encoder_parts(content: BundleContent) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The encoder's part in the form that is wanted, and what the manifest says of it."""
+    graph, form = content.encoder_graph, content.encoder_form
+    if isinstance(graph, PooledWeights):
+        part, described = graph.to_part(int8=form != "float32")
+        return {PART: part}, described
+    if graph is None:
+        graph = export_encoder(content.encoder, width=content.table.width, max_length=content.max_length)
+    if form != "float32":
+        graph = quantize_encoder(graph, form)
+    described = {
+        "weights": "float32" if form == "float32" else "int8",
+        "products": "int8" if form == "int8-products" else "float32",
+    }
+    return {"encoder.onnx": graph.SerializeToString()}, described
 
 
 def verify_bundle(

@@ -7,8 +7,8 @@ The median decides, and integer products must win by more than noise: at equal s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -16,7 +16,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..runtime.engine import session_options
+from ..runtime.pooled_encoder import PooledEncoder, PooledWeights
 from .encoder_int8 import EncoderForm, quantize_encoder
+
+Form = TypeVar("Form", bound=str)
 
 ROUNDS = 200
 WARM_UP = 10
@@ -49,23 +52,57 @@ def faster_form(
         "int8": quantize_encoder(graph, "int8"),
         "int8-products": quantize_encoder(graph, "int8-products"),
     }
-    sessions: dict[EncoderForm, onnxruntime.InferenceSession] = {
-        form: onnxruntime.InferenceSession(
-            model.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"]
-        )
-        for form, model in forms.items()
-    }
-    random = np.random.default_rng(seed)
-    times: dict[EncoderForm, list[int]] = {form: [] for form in forms}
-    for round_number in range(WARM_UP + ROUNDS):
-        inputs = draw(random)
-        for form, session in sessions.items():
-            began = time.perf_counter_ns()
-            session.run(None, inputs)
-            if round_number >= WARM_UP:
-                times[form].append(time.perf_counter_ns() - began)
-    medians = {form: float(np.median(taken)) / 1e3 for form, taken in times.items()}
+    runs = {form: _run(model) for form, model in forms.items()}
+    medians = _median_us(runs, draw, seed=seed)
     chosen: EncoderForm = (
         "int8-products" if medians["int8-products"] < CLEAR_WIN * medians["int8"] else "int8"
     )
     return chosen, {str(form): round(median, 1) for form, median in medians.items()}
+
+
+def pooled_times(
+    weights: PooledWeights, graph: onnx.ModelProto, *, lengths: Sequence[int], seed: int
+) -> dict[str, float]:
+    """Median times of an encoder in numpy ("int8", as it ships) and as a graph ("float32"), in microseconds.
+
+    Args:
+        lengths: history lengths to draw from, each at least 1.
+    """
+    encoder, width = PooledEncoder(weights), len(weights.bias_2)
+
+    def draw(random: np.random.Generator) -> dict[str, NDArray[Any]]:
+        return {"history": random.standard_normal((1, int(random.choice(lengths)), width)).astype(np.float32)}
+
+    runs: dict[str, Callable[[dict[str, NDArray[Any]]], object]] = {
+        "float32": _run(graph),
+        "int8": lambda inputs: encoder(inputs["history"]),
+    }
+    medians = _median_us(runs, draw, seed=seed)
+    return {name: round(median, 1) for name, median in medians.items()}
+
+
+def _run(model: onnx.ModelProto) -> Callable[[dict[str, NDArray[Any]]], object]:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options(threads=1), providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: session.run(names, inputs)
+
+
+def _median_us(
+    runs: Mapping[Form, Callable[[dict[str, NDArray[Any]]], object]],
+    draw: Callable[[np.random.Generator], dict[str, NDArray[Any]]],
+    *,
+    seed: int,
+) -> dict[Form, float]:
+    """All of them on the same inputs, in turns."""
+    random = np.random.default_rng(seed)
+    times: dict[Form, list[int]] = {form: [] for form in runs}
+    for round_number in range(WARM_UP + ROUNDS):
+        inputs = draw(random)
+        for form, run in runs.items():
+            began = time.perf_counter_ns()
+            run(inputs)
+            if round_number >= WARM_UP:
+                times[form].append(time.perf_counter_ns() - began)
+    return {form: float(np.median(taken)) / 1e3 for form, taken in times.items()}

@@ -4,6 +4,8 @@
     user vectors, candidate rows --numpy--> scores (B, C)
     user vectors --scorer.onnx over the mapped table--> scores of the catalogue (B, N)
 
+An encoder of weighted means and a small network has no graph: numpy runs it (`pooled_encoder`).
+
 A bundle of item-item weights has no graph and no item vectors: its user vector says which items are in the history, and
 numpy does the rest (`neighbors`).
 
@@ -16,6 +18,7 @@ An engine is shared by threads: its arrays are read-only and onnxruntime session
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
@@ -29,6 +32,7 @@ from .errors import BundleError, InputError
 from .item_ids import ItemIds
 from .item_table import read_item_table
 from .neighbors import no_vectors, read_neighbors
+from .pooled_encoder import read_pooled_encoder
 from .top_k import exact_top_k
 
 
@@ -66,11 +70,10 @@ class Engine:
             raise BundleError(
                 f"{bundle.path}: {len(self.item_ids)} item ids for {self.n_items} rows; export the bundle again"
             )
-        self._encoder: onnxruntime.InferenceSession | None = None
+        self._encoder: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
         if self.neighbors is None:
             self._prior = bundle.array("prior_user", np.float32, (self.width,))
-            self._encoder = self._session("encoder.onnx", {})
-            self._encoder_input = self._encoder.get_inputs()[0].name
+            self._encoder = self._read_encoder()
         else:
             self._prior = bundle.array("prior_user", np.float16, (self.n_items,)).astype(np.float32)
         self._scorer: CatalogueScorer | None = None
@@ -107,7 +110,7 @@ class Engine:
         """User vectors of histories that are looked up already: float32 (B, n, D), n up to `max_length` -> (B, D)."""
         if self._encoder is None:
             raise InputError(f"{self.bundle.path}: items have no vectors to encode; give rows to encode()")
-        return self._encoder.run(None, {self._encoder_input: vectors})[0]  # type: ignore[return-value]
+        return self._encoder(vectors)
 
     def prior(self) -> NDArray[np.float32]:
         """The user vector that stands for an empty history, float32 (D,): its scores follow log popularity."""
@@ -151,6 +154,20 @@ class Engine:
         return exact_top_k(
             scores, min(k, n_left), self.rounding(user), lambda rows: self.score(user[None], rows[None])[0]
         )
+
+    def _read_encoder(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """What takes vectors of a history to the user's: a graph, or weighted means in numpy."""
+        match self.manifest.get("encoder", {}).get("format", "onnx"):
+            case "pooled":
+                return read_pooled_encoder(self.bundle, self.width, self.max_length)
+            case "onnx":
+                session = self._session("encoder.onnx", {})
+                given, made = session.get_inputs()[0].name, [session.get_outputs()[0].name]
+                return lambda vectors: session.run(made, {given: vectors})[0]  # type: ignore[return-value]
+            case unknown:
+                raise BundleError(
+                    f"{self.bundle.path}: encoder format {unknown!r}, this pocketrec runs onnx and pooled; upgrade pocketrec"
+                )
 
     def _session(self, part: str, weights: Weights) -> onnxruntime.InferenceSession:
         options = session_options(self._threads, weights)

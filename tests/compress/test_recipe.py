@@ -14,6 +14,7 @@ from pocketrec.compress.distill import DistillConfig
 from pocketrec.compress.fallback import GuardConfig
 from pocketrec.compress.prune import PruneConfig
 from pocketrec.compress.recipe import RECIPES, EncoderConfig, Recipe, TableConfig, load_recipe
+from pocketrec.compress.student import StudentConfig
 from pocketrec.runtime.errors import InputError
 
 
@@ -29,6 +30,7 @@ def as_toml(recipe: Recipe) -> str:
 
 OTHER_THAN_DEFAULT = Recipe(
     name="mine",
+    student=StudentConfig(layers=(1, 0), width=48, hidden_width=16, means=2, start="noise"),
     prune=PruneConfig(
         keep_heads=0.75, keep_inner=0.25, keep_hidden=0.9, keep_kernels=0.4, inner_multiple=8, calibration_batches=3,
         max_drop=0.2,
@@ -36,6 +38,7 @@ OTHER_THAN_DEFAULT = Recipe(
     distill=DistillConfig(
         epochs=3, patience=2, temperature=2.0, soft_weight=0.5, learning_rate=0.002, table_learning_rate=0.001,
         batch_size=64, prefixes_per_user=0, least_histories=7, dropout=0.1, average_decay=0.5, mask_history=False,
+        hidden_weight=0.5, order_weight=0.25, order_length=10, sampled_items=256, teacher_top=32,
     ),
     table=TableConfig(bits=2, width=32, head_share=0.1, head_bits=8, tail_share=0.5, tail_codes=4),
     encoder=EncoderConfig(products="float32"),
@@ -90,7 +93,7 @@ def test_a_missing_section_is_a_step_that_is_skipped(tmp_path: Path) -> None:
     [
         (
             "[prun]\n",
-            r"unknown key 'prun'; expected prune, distill, table, encoder, neighbors, guard, adaptation, seed; did you mean 'prune'\?",
+            r"unknown key 'prun'; expected student, prune, distill, table, encoder, neighbors, guard, adaptation, seed; did you mean 'prune'\?",
         ),
         ("sed = 1", r"unknown key 'sed'; .*did you mean 'seed'\?"),
         (
