@@ -9,16 +9,16 @@ adaptive    the history and the prior's mixture of experts, learning from each c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.adaptation import freshness
+from ..runtime.recency import RECENT
 from .replay import Rows, Start, Stream
 
 if TYPE_CHECKING:
-    from ..runtime.item_ids import ItemId
     from ..runtime.reranker import Reranker
     from ..runtime.user import User
 
@@ -43,27 +43,36 @@ class StaleList:
 
 
 class LiveModel:
-    """The bundle's model on the history up to now, with a weight of popularity: `weights` are of both."""
+    """The bundle's model on the history up to now; `calibrated`, with popularity weighted as the bundle's prior has it."""
 
-    def __init__(self, ranker: Reranker, stream: Stream, weights: Sequence[float] = (1.0, 0.0)) -> None:
+    def __init__(self, ranker: Reranker, stream: Stream, *, calibrated: bool = False) -> None:
         self._engine = ranker.engine
-        self._weights = np.asarray(weights, np.float32)
+        self._prior = ranker.prior if calibrated else None
+        self._source = ranker.candidates
         self._history = stream.history.tolist()
+        self._n_new = 0
 
     def score(self, candidates: Rows) -> NDArray[np.float32]:
         engine = self._engine
         user = engine.prior()
         if self._history:  # with none, popularity is all that the model has to say
             history = np.array([self._history[-engine.max_length :]], np.int64)
-            user = self._weights @ np.stack([engine.encode(history)[0], user])
+            base = engine.encode(history)[0]
+            if self._prior is None:
+                user = base
+            else:
+                fresh = freshness(self._n_new, min(len(self._history), RECENT))
+                weights = self._prior.calibrated_at(self._source, fresh).astype(np.float32)
+                user = weights @ np.stack([base, user])
         return engine.score(user[None], candidates[None])[0]
 
     def chosen(self, row: int) -> None:
         self._history.append(row)
+        self._n_new += 1
 
 
 class AdaptiveUser:
-    """The bundle as an app uses it: `rerank`, then `feedback`."""
+    """The bundle as an app uses it: the user's scores of the candidates, then `feedback`."""
 
     def __init__(self, ranker: Reranker, stream: Stream) -> None:
         self._item_ids = ranker.engine.item_ids
@@ -71,9 +80,8 @@ class AdaptiveUser:
         self.user.observe(*self._item_ids.ids(stream.history))
 
     def score(self, candidates: Rows) -> NDArray[np.float32]:
-        ids = self._item_ids.ids(candidates)
-        score_of: dict[ItemId, float] = dict(self.user.rerank(ids, k=len(ids)))
-        return np.array([score_of[item_id] for item_id in ids], np.float32)
+        _, scores = self.user.score(self._item_ids.ids(candidates))
+        return scores
 
     def chosen(self, row: int) -> None:
         (item_id,) = self._item_ids.ids([row])
@@ -87,6 +95,5 @@ def standard_systems(ranker: Reranker) -> dict[str, Start]:
         "live": lambda stream: LiveModel(ranker, stream),
     }
     if ranker.prior is not None:
-        calibrated = ranker.prior.calibrated[ranker.candidates]
-        systems["calibrated"] = lambda stream: LiveModel(ranker, stream, calibrated.tolist())
+        systems["calibrated"] = lambda stream: LiveModel(ranker, stream, calibrated=True)
     return systems | {"adaptive": lambda stream: AdaptiveUser(ranker, stream)}

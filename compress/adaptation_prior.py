@@ -2,7 +2,8 @@
 
 One question a user: after the history, the event that comes next, which the bundle was not trained on. For each question a
 list for each source of candidates (`choice_lists`); the weights, and which experts pay, follow from what was chosen from
-them (`mixture_weights`).
+them (`mixture_weights`). All of it twice: after the history, which the model was trained on, and after some of its events,
+in order, which are new to it: the manifest's `weights` and `fresh`.
 
 For the user vectors each user first learns from the events before the question, as on the device. The model was trained
 on those, so they surprise it less than new events will, and the vectors' weights come out low rather than high; where
@@ -37,13 +38,16 @@ from .choice_lists import (
     encode_all,
     lists_by_popularity,
     lists_of_the_first,
+    thinned,
 )
-from .mixture_weights import calibrated_weights, judge, with_useful_vectors, worth_bytes
+from .mixture_weights import Choices, Weighed, weigh, weigh_own
 
 N_LEARNED = 10
 """Events before the question that a user learns from; most of what there is to gain, a user gains within them."""
 MIN_USERS = 50
 """Fewer cannot tell the weights of eight experts."""
+MAX_DRAWS = 4
+"""Of thinned histories of each user, where there are few users."""
 
 
 def fit_adaptation_prior(
@@ -72,41 +76,36 @@ def fit_adaptation_prior(
     if len(usable) > max_users:
         usable = [usable[n] for n in np.sort(rng.choice(len(usable), max_users, replace=False))]
     tables = (engine.table,) if taste is None else (engine.table, taste)
-    bench = _Bench(engine, [ItemSpace.of(table) for table in tables])
-    base_users = encode_all(engine, [sequence[:-1] for sequence in usable])
-    lists = {
-        "popularity": lists_by_popularity(usable, counts, rng, keep_repeats=keep_repeats),
-        "catalogue": lists_of_the_first(usable, base_users, engine, keep_repeats=keep_repeats),
-    }
-    if any(len(found.users) < MIN_USERS for found in lists.values()):
+    bench = _Bench(engine, [ItemSpace.of(table) for table in tables], counts, keep_repeats=keep_repeats)
+    known = bench.ask(usable, usable, rng)
+    if any(len(choices.users) < MIN_USERS for choices in known.values()):
         return None
-    experts = bench.after_learning(usable, base_users, rng)
-    features = {source: bench.features(experts, found) for source, found in lists.items()}
-    kept, judged = {}, {}
-    for source in SOURCES:
-        kept[source], judged[source] = judge(features[source], bench.names, seed)
+    n_draws = min(max(max_users // len(usable), 1), MAX_DRAWS)
+    draws = [bench.ask(thinned(usable, engine.max_length, rng), usable, rng) for _ in range(n_draws)]
+    kinds = {s: [known[s], Choices.joined([draw[s] for draw in draws])] for s in SOURCES}
     names = bench.names
-    if taste is not None and not any(worth_bytes(judged[source]) for source in SOURCES):
+    weighed = {source: weigh(kinds[source], names, seed) for source in SOURCES}
+    if taste is not None and not any(w.is_taste_worth_its_bytes for w in weighed.values()):
         names = OWN_EXPERTS
-        features = {source: z[:, :, : len(OWN_EXPERTS)] for source, z in features.items()}
-        for source in SOURCES:
-            judged[source][-1]["kept"] = False  # what the taste space would have brought stays among the sets
-            kept[source], _ = judge(features[source], names, seed)
-    if all(kept[source] == [0] for source in SOURCES):
+        weighed = {source: weigh_own(kinds[source], weighed[source], seed) for source in SOURCES}
+    if not any(w.pays for w in weighed.values()):
         return None
     is_vector = np.array([name.endswith("_vector") for name in names])
-    variance = np.mean([z.var(axis=1).mean(axis=0) for z in features.values()], axis=0)
+    variance = np.mean(
+        [c.features[:, :, : len(names)].var(axis=1).mean(axis=0) for c in known.values()], axis=0
+    )
     described: dict[str, Any] = {
         "experts": list(names),
-        "weights": {s: with_useful_vectors(features[s], names, kept[s]).round(5).tolist() for s in SOURCES},
-        "calibrated": {s: calibrated_weights(features[s], kept[s]).round(5).tolist() for s in SOURCES},
+        **_by_source(weighed, 0),
+        "fresh": _by_source(weighed, 1),
         "variances": [
             float(f"{v:.5g}") for v in np.where(is_vector, 1.0, np.maximum(variance, 1e-9)).tolist()
         ],
         "fitted_on": {
-            "users": {source: len(found.users) for source, found in lists.items()},
+            "users": {source: len(choices.users) for source, choices in known.items()},
+            "thinned_histories": n_draws,
             "seed": seed,
-            "sets": judged,
+            "sets": {source: w.figures for source, w in weighed.items()},
         },
     }
     if taste is not None and names != OWN_EXPERTS:
@@ -114,16 +113,44 @@ def fit_adaptation_prior(
     return described
 
 
-class _Bench:
-    """An engine and the spaces of a mixture: makes the experts of any history."""
+def _by_source(weighed: dict[str, Weighed], kind: int) -> dict[str, Any]:
+    return {
+        "weights": {source: w.weights[kind] for source, w in weighed.items()},
+        "calibrated": {source: w.calibrated[kind] for source, w in weighed.items()},
+    }
 
-    def __init__(self, engine: Engine, spaces: list[ItemSpace]) -> None:
+
+class _Bench:
+    """An engine and the spaces of a mixture: makes the experts of any history, and of lists their features."""
+
+    def __init__(self, engine: Engine, spaces: list[ItemSpace], counts: Rows, *, keep_repeats: bool) -> None:
         self.engine = engine
         self.spaces = ItemSpaces(spaces)
         self.names = OWN_EXPERTS + (TASTE_EXPERTS if len(spaces) == 2 else ())
+        self._counts = counts
+        self._keep_repeats = keep_repeats
+
+    def ask(self, sequences: list[Rows], whole: list[Rows], rng: np.random.Generator) -> dict[str, Choices]:
+        """Features of the last event of each sequence and of others, by source.
+
+        Args:
+            sequences: what is known of each user, and the event that comes next.
+            whole: the same with all that the user chose, none of which is among the others.
+        """
+        base_users = encode_all(self.engine, [sequence[:-1] for sequence in sequences])
+        lists = {
+            "popularity": lists_by_popularity(whole, self._counts, rng, keep_repeats=self._keep_repeats),
+            "catalogue": lists_of_the_first(whole, base_users, self.engine, keep_repeats=self._keep_repeats),
+        }
+        experts = self.after_learning(sequences, whole, base_users, rng)
+        return {s: Choices(found.users, self.features(experts, found)) for s, found in lists.items()}
 
     def after_learning(
-        self, sequences: list[Rows], base_users: NDArray[np.float32], rng: np.random.Generator
+        self,
+        sequences: list[Rows],
+        whole: list[Rows],
+        base_users: NDArray[np.float32],
+        rng: np.random.Generator,
     ) -> list[Experts]:
         """The experts' vectors at each question, after the user learned from the events before it."""
         even = np.arange(1.0, self.engine.n_items + 1)
@@ -143,7 +170,7 @@ class _Bench:
             sequence = sequences[user]
             mixture = Mixture(self.spaces, self.engine.prior(), base_alone)
             for n, vector in zip(learned[user], met[first:last], strict=True):
-                rows = draw_list(rng, even, sequence[: n + 1], N_POPULAR)
+                rows = draw_list(rng, even, np.append(whole[user][:-1], sequence[n]), N_POPULAR)
                 items = self.spaces.lookup(rows)
                 now = self._experts(mixture, vector, sequence[:n])
                 mixture.learn_(now, "catalogue", items, np.zeros(len(rows), np.float32), 0, chosen=True)

@@ -5,6 +5,11 @@
 
 Both without what the user chose before, unless people come back to items (`keep_repeats`).
 
+Twice: after the history as it was, and after a `thinned` one. The model was trained on the histories and knows them by
+heart; the device meets others. Of some events of a history, without those between, it has never seen what follows. On an
+earlier era of MovieLens-100K such weights gained 1% of NDCG@10 over those fitted after histories as they were, in the catalogue
+and in lists drawn by popularity; where the validation events were trained on by mistake, 13 and 3%.
+
 The likelihood over the whole catalogue is another thing than its head: on Beauty it preferred weights that lost 5% of
 NDCG@10, hence the lists of what comes first.
 """
@@ -45,6 +50,21 @@ def encode_all(engine: Engine, histories: Sequence[Rows]) -> NDArray[np.float32]
     for where, batch in equal_length_batches(list(histories), _BATCH, engine.max_length):
         users[where] = engine.encode(batch)
     return users
+
+
+def thinned(sequences: list[Rows], longest: int, rng: np.random.Generator) -> list[Rows]:
+    """Each sequence with its last event and some of those before it, in order: 1 to `longest`, drawn evenly.
+
+    >>> [kept] = thinned([np.arange(9)], 3, np.random.default_rng(0))
+    >>> kept.tolist()
+    [2, 3, 6, 8]
+    """
+    found: list[Rows] = []
+    for sequence in sequences:
+        n_kept = int(rng.integers(1, min(longest, len(sequence) - 1) + 1))
+        kept = np.sort(rng.choice(len(sequence) - 1, n_kept, replace=False))
+        found.append(sequence[np.append(kept, len(sequence) - 1)])
+    return found
 
 
 def lists_by_popularity(

@@ -4,17 +4,20 @@ Weights maximize the likelihood of the choices, columns of Z in units of their d
 
     sum over lists of log softmax(Z w)[chosen] - l2 / 2 * |w - w_0|^2
 
-by damped Newton steps.
+by damped Newton steps, once for each kind of history (`choice_lists`).
 
 Sets of experts are taken in turn: the base, with popularity, with recency means, with the taste space. All figures are
-cross-fitted: weights from one half of the users, figures of the other half, both ways. A set is kept for a source where its
-NDCG@10 is above that of the best so far, and its log-likelihood is, with the 95% interval: the likelihood tells sets apart
-with a tenth of the users that NDCG@10 needs, but does not say what a list is worth. The taste space, which costs bytes, is
-shipped where it is kept and gains at least `WORTH_BYTES` for some source. Experts that are not kept weigh 0.
+cross-fitted: weights from one half of the users, figures of the other half, both ways; means over a user's lists of both
+kinds. A set is kept for a source where its log-likelihood is above that of the best so far, with the 95% interval, unless
+its NDCG@10 is below, with the interval: the likelihood tells sets apart with a tenth of the users that NDCG@10 needs (of 500
+lists of the catalogue the interval of a gain is 15% wide), but does not say what a list is worth. The taste space, which
+costs bytes, is shipped where it is kept and gains at least `WORTH_BYTES` for some source. Experts that are not kept weigh 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from ..benchmarks.ranking_metrics import Interval, paired_bootstrap
 from ..runtime.adaptation import OWN_EXPERTS, TASTE_EXPERTS
 
 Doubles = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 L2 = 4.0
 """A weight of one deviation is held towards its start as by a few lists; of hundreds of lists it is not felt."""
@@ -63,7 +67,29 @@ def fit_weights(features: Doubles) -> Doubles:
     return weights / deviation
 
 
-def judge(features: Doubles, names: tuple[str, ...], seed: int) -> tuple[list[int], list[dict[str, Any]]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Choices:
+    """L lists of one source and one kind of history, and what was chosen from them."""
+
+    users: Rows
+    """int64 (L,): whose."""
+    features: Doubles
+    """Z, float64 (L, C, K), the chosen item first."""
+
+    def of_experts(self, experts: Sequence[int]) -> Choices:
+        return Choices(self.users, self.features[:, :, experts])
+
+    @classmethod
+    def joined(cls, several: Sequence[Choices]) -> Choices:
+        return cls(
+            np.concatenate([choices.users for choices in several]),
+            np.concatenate([choices.features for choices in several]),
+        )
+
+
+def judge(
+    kinds: Sequence[Choices], names: tuple[str, ...], seed: int
+) -> tuple[list[int], list[dict[str, Any]]]:
     """Which experts pay, user vectors apart, and what each set brought over the best so far.
 
     Of every set: its NDCG@10, and as `gain` the percent that the best has gained over the base so far.
@@ -71,14 +97,14 @@ def judge(features: Doubles, names: tuple[str, ...], seed: int) -> tuple[list[in
     own = [n for n, name in enumerate(names) if name in OWN_EXPERTS and not name.endswith("_vector")]
     taste = [n for n, name in enumerate(names) if name in TASTE_EXPERTS and not name.endswith("_vector")]
     sets = {"popularity": [0, 1], "recency": own} | ({"taste": own + taste} if taste else {})
-    kept, base = [0], _cross_fitted(features[:, :, :1])
+    kept, base = [0], _cross_fitted(kinds, [0])
     best = base
     figures: list[dict[str, Any]] = [{"set": "base", "ndcg@10": round(float(base[0].mean()), 5)}]
     for name, experts in sets.items():
-        found = _cross_fitted(features[:, :, experts])
+        found = _cross_fitted(kinds, experts)
         compared = paired_bootstrap(found[0], best[0], seed=seed)
         likelier = paired_bootstrap(found[1], best[1], seed=seed).difference.low > 0
-        pays = compared.difference.value > 0 and likelier
+        pays = likelier and compared.difference.high >= 0
         figures.append(
             {
                 "set": name,
@@ -94,10 +120,40 @@ def judge(features: Doubles, names: tuple[str, ...], seed: int) -> tuple[list[in
     return kept, figures
 
 
-def worth_bytes(figures: list[dict[str, Any]]) -> bool:
-    """Whether one source's figures say that the taste space should be shipped."""
-    taste = figures[-1]
-    return taste["set"] == "taste" and taste["kept"] and taste["percent_over_best"][0] >= WORTH_BYTES
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What the manifest says of one source."""
+
+    weights: tuple[list[float], ...]
+    """One number an expert, for each kind of history."""
+    calibrated: tuple[list[float], ...]
+    figures: list[dict[str, Any]]
+    """What each set of experts brought."""
+    pays: bool
+    """Whether any expert beside the base is kept."""
+
+    @property
+    def is_taste_worth_its_bytes(self) -> bool:
+        taste = self.figures[-1]
+        return taste["set"] == "taste" and taste["kept"] and taste["percent_over_best"][0] >= WORTH_BYTES
+
+
+def weigh(kinds: Sequence[Choices], names: tuple[str, ...], seed: int) -> Weighed:
+    """Which experts pay, and their weights for each kind of history."""
+    kept, figures = judge(kinds, names, seed)
+    return Weighed(
+        weights=tuple(with_useful_vectors(c.features, names, kept).round(5).tolist() for c in kinds),
+        calibrated=tuple(calibrated_weights(c.features, kept).round(5).tolist() for c in kinds),
+        figures=figures,
+        pays=kept != [0],
+    )
+
+
+def weigh_own(kinds: Sequence[Choices], before: Weighed, seed: int) -> Weighed:
+    """The same without the taste space, whose figures stay among the others, as rejected."""
+    own = range(len(OWN_EXPERTS))
+    weighed = weigh([choices.of_experts(own) for choices in kinds], OWN_EXPERTS, seed)
+    return replace(weighed, figures=[*before.figures[:-1], {**before.figures[-1], "kept": False}])
 
 
 def uses_taste(names: tuple[str, ...], experts: list[int]) -> bool:
@@ -130,15 +186,24 @@ def calibrated_weights(features: Doubles, kept: list[int]) -> Doubles:
     return fit_weights(features[:, :, :2])
 
 
-def _cross_fitted(features: Doubles) -> tuple[Doubles, Doubles]:
+def _cross_fitted(kinds: Sequence[Choices], experts: list[int]) -> tuple[Doubles, Doubles]:
     """NDCG@10 and log-likelihood of each user under weights fitted on the other half of the users: float64 (U,) each."""
-    ndcg, likelihood = np.empty(len(features)), np.empty(len(features))
-    for half in range(2):
-        held_out = np.arange(len(features)) % 2 == half
-        scores = features[held_out] @ fit_weights(features[~held_out])
-        ndcg[held_out] = _ndcg_at_10(scores)
-        likelihood[held_out] = np.log(np.maximum(_probabilities(scores)[:, 0], 1e-30))
+    users = np.concatenate([choices.users for choices in kinds])
+    figures = np.concatenate([_of_lists(choices.of_experts(experts)) for choices in kinds], axis=1)
+    _, of_user = np.unique(users, return_inverse=True)
+    ndcg, likelihood = (np.bincount(of_user, values) / np.bincount(of_user) for values in figures)
     return ndcg, likelihood
+
+
+def _of_lists(choices: Choices) -> Doubles:
+    """NDCG@10 and log-likelihood of each list: float64 (2, L)."""
+    found = np.empty((2, len(choices.users)))
+    for half in range(2):
+        held_out = choices.users % 2 == half
+        scores = choices.features[held_out] @ fit_weights(choices.features[~held_out])
+        found[0, held_out] = _ndcg_at_10(scores)
+        found[1, held_out] = np.log(np.maximum(_probabilities(scores)[:, 0], 1e-30))
+    return found
 
 
 def _ndcg_at_10(scores: Doubles) -> Doubles:

@@ -1,11 +1,15 @@
 """The taste table: a second item space, of which items are chosen by the same people, whatever the order.
 
-Of the users-by-items matrix R of what was chosen (0 or 1), with n_u items of user u and n_i users of item i,
+Of the users-by-items matrix R of what was chosen (0 or 1), with n_i users of item i,
 
-    A = diag(n_u) ** -1/2 R diag(n_i) ** -1/2   ~   U S V'          the leading D singular triples
+    A = R diag(n_i) ** -1/4  ~  U S V'                   the leading D singular triples
+    F = S^2 / (S^2 + lambda)
 
-row i of the table is row i of V, centered, scaled to a root mean square length of 1, and quantized. The singular values
-are left out: with them (V S, V S ** 1/2) the recency experts gained less when it was measured.
+row i of the table is row i of V F^1/2, centered, scaled to a root mean square length of 1, and quantized.
+
+Dot products of such rows are those of ridge regression from items to items, V F V' = (A'A + lambda)^-1 A'A: what EASE
+(Steck 2019, WWW) scores with, but for its zero diagonal, in D dimensions. A user's mean of them is that user folded in:
+what the items chosen so far say of all others. lambda is the square of the singular value a third down the table.
 
 The triples come from a randomized subspace iteration (Halko, Martinsson and Tropp 2011, SIAM Review 53(2), algorithm
 4.4) with products of the sparse matrix alone.
@@ -24,6 +28,10 @@ from ..runtime.item_table import QuantizedRows, quantize_rows
 
 Doubles = NDArray[np.float64]
 
+POPULARITY_POWER = 0.25
+"""Of n_i in A. On an earlier era of MovieLens-100K than any that a figure is reported of, over the whole catalogue and over
+lists drawn by popularity, V F^1/2 gained 3.4 and 1.0% more NDCG@10 with 1/4 than V alone did with 1/2 (and users divided
+by their lengths); 1.4 and .2% with 1/2, 2.6 and .4% with 0."""
 OVERSAMPLING = 16
 ITERATIONS = 6
 """The spectrum of such matrices falls slowly; more iterations changed no ranking."""
@@ -53,8 +61,8 @@ def taste_vectors(
         raise InputError("taste table: no events; there is nothing to learn from")
     items = np.concatenate(chosen)
     users = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
-    per_user, per_item = np.bincount(users), np.bincount(items, minlength=n_items)
-    values = 1.0 / np.sqrt(per_user[users] * per_item[items])
+    per_item = np.bincount(items, minlength=n_items)
+    values = per_item[items].astype(np.float64) ** -POPULARITY_POWER
     by_item = np.argsort(items, kind="stable")
     n_users = len(chosen)
     times = _product(values, users, items, (n_users, n_items))  # A x: (N, S) -> (U, S)
@@ -65,12 +73,18 @@ def taste_vectors(
     basis = np.random.default_rng(seed).standard_normal((n_items, sampled))
     for _ in range(ITERATIONS):
         basis, _ = np.linalg.qr(times_transposed(times(basis)))
-    _, _, rotation = np.linalg.svd(times(basis), full_matrices=False)
-    vectors = basis @ rotation[:width].T
+    _, singular, rotation = np.linalg.svd(times(basis), full_matrices=False)
+    vectors = basis @ rotation[:width].T * _folded(singular[:width])
     known = per_item > 0
     vectors[known] -= vectors[known].mean(axis=0)
     vectors[~known] = 0.0
     return (vectors / np.sqrt(np.square(vectors).sum(axis=1).mean())).astype(np.float32)
+
+
+def _folded(singular: Doubles) -> Doubles:
+    """F^1/2 of the leading singular values, float64 (D,), largest first."""
+    squared = np.square(singular)
+    return np.sqrt(squared / np.maximum(squared + squared[len(squared) // 3], 1e-30))
 
 
 def _product(

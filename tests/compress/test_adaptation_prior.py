@@ -109,6 +109,13 @@ class TestPrior:
         assert prior is not None
         assert not prior.has_taste
 
+    def test_both_kinds_of_history_are_fitted(self, fitted: dict) -> None:
+        assert fitted["fitted_on"]["thinned_histories"] == 4  # 500 users of at most 3000
+        for name in ("weights", "calibrated"):
+            for source in SOURCES:
+                assert len(fitted["fresh"][name][source]) == len(fitted[name][source])
+                assert fitted["fresh"][name][source] != fitted[name][source]
+
     def test_vectors_weigh_between_nothing_and_one(self, fitted: dict) -> None:
         for source in SOURCES:
             assert 0 <= fitted["weights"][source][OWN_EXPERTS.index("user_vector")] <= 1
@@ -154,6 +161,21 @@ class TestTaste:
         rng = np.random.default_rng(0)
         return [user % 2 + 2 * rng.permutation(25)[:8] for user in range(600)]
 
+    def test_dot_products_are_ridge_regression_from_items_to_items(self) -> None:
+        sequences = self.sequences()[:80]
+        matrix = np.zeros((80, N_ITEMS))
+        for user, rows in enumerate(sequences):
+            matrix[user, rows] = 1
+        matrix /= matrix.sum(axis=0) ** 0.25
+        singular = np.linalg.svd(matrix, compute_uv=False)
+        gram = matrix.T @ matrix
+        ridge = np.linalg.solve(gram + singular[N_ITEMS // 3] ** 2 * np.eye(N_ITEMS), gram)
+        center = np.eye(N_ITEMS) - 1 / N_ITEMS
+        expected = center @ ridge @ center
+        found = taste_vectors(sequences, N_ITEMS, width=N_ITEMS)
+        found = found @ found.T * np.trace(expected) / N_ITEMS
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
     def test_it_separates_tastes(self) -> None:
         vectors = taste_vectors(self.sequences(), N_ITEMS, width=2)
         centered = vectors - vectors.mean(axis=0)
@@ -161,14 +183,15 @@ class TestTaste:
         same = np.arange(50)[:, None] % 2 == np.arange(50) % 2
         assert alike[same].mean() > 0.3 > -0.3 > alike[~same].mean()
 
-    def test_it_is_the_singular_vectors(self) -> None:
+    def test_it_is_what_folds_a_user_in(self) -> None:
         sequences = self.sequences()[:80]
         matrix = np.zeros((80, N_ITEMS))
         for user, rows in enumerate(sequences):
             matrix[user, rows] = 1
-        matrix /= np.sqrt(matrix.sum(axis=1, keepdims=True) * matrix.sum(axis=0))
-        _, _, v = np.linalg.svd(matrix, full_matrices=False)
-        expected = v[:2].T - v[:2].T.mean(axis=0)
+        matrix /= matrix.sum(axis=0) ** 0.25
+        _, s, v = np.linalg.svd(matrix, full_matrices=False)
+        folded = np.sqrt(s[:2] ** 2 / (s[:2] ** 2 + s[0] ** 2)) * v[:2].T
+        expected = folded - folded.mean(axis=0)
         expected /= np.sqrt(np.square(expected).sum(axis=1).mean())
         found = taste_vectors(sequences, N_ITEMS, width=2)
         np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=0.05)  # signs are free

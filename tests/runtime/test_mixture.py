@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pocketrec.runtime import Bundle, BundleError, Reranker
-from pocketrec.runtime.adaptation import OWN_EXPERTS, TASTE_EXPERTS, AdaptationPrior, read_prior
+from pocketrec.runtime.adaptation import OWN_EXPERTS, TASTE_EXPERTS, AdaptationPrior, freshness, read_prior
 from pocketrec.runtime.bundle import write_bundle
 from pocketrec.runtime.item_space import ItemSpace
 from pocketrec.runtime.item_spaces import ItemSpaces
@@ -23,6 +23,12 @@ from pocketrec.runtime.residual_user import ResidualUser
 N_ITEMS, WIDTH = 40, 6
 K = len(OWN_EXPERTS)
 SOURCES = ("catalogue", "popularity")
+
+
+FRESH = {
+    "weights": dict.fromkeys(SOURCES, (0.4, 0.3, 0.5, 1.0, 1.5, 0.5)),
+    "calibrated": dict.fromkeys(SOURCES, (0.5, 0.4)),
+}
 
 
 @pytest.fixture
@@ -93,12 +99,37 @@ class TestPrior:
             ({"calibrated": {source: [1.0] for source in SOURCES}}, "do not fit"),
             ({"variances": [0.0] * K}, "do not fit"),
             ({"variances": [-1.0] * K}, "do not fit"),
+            ({"fresh": {"weights": {}}}, "not one that pocketrec writes"),
+            ({"fresh": FRESH | {"weights": dict.fromkeys(SOURCES, (1.0,))}}, "do not fit its 6 experts"),
+            ({"fresh": FRESH | {"calibrated": dict.fromkeys(SOURCES, (float("inf"), 0.0))}}, "do not fit"),
             ({"start": "oracle"}, "starts as 'oracle'.*model, mixture; upgrade"),
         ],
     )
     def test_refused(self, changes: dict[str, Any], text: str) -> None:
         with pytest.raises(BundleError, match=text):
             read_prior({"adaptation": adaptation(**changes)}, "a.pocket")
+
+    def test_the_more_of_a_history_is_new_the_more_count_the_fresh_weights(self) -> None:
+        prior = read_prior({"adaptation": adaptation(fresh=FRESH)}, "a.pocket")
+        assert prior is not None
+        assert prior.weights_at("catalogue", 0.0).tolist() == [0.8, 0.1, 0.5, 1.0, 1.5, 0.5]
+        np.testing.assert_allclose(prior.weights_at("catalogue", 0.5)[:2], [0.6, 0.2])
+        np.testing.assert_allclose(prior.calibrated_at("popularity", 1.0), [0.5, 0.4])
+        assert [freshness(n, 50) for n in (0, 25, 50, 500)] == [0.0, 0.5, 1.0, 1.0]
+        assert freshness(1, 1) == 1.0
+
+    def test_without_fresh_weights_there_is_one_prior(self) -> None:
+        prior = read_prior({"adaptation": adaptation()}, "a.pocket")
+        assert prior is not None
+        assert prior.weights_at("catalogue", 1.0).tolist() == prior.weights["catalogue"].tolist()
+        np.testing.assert_allclose(prior.first_information(300.0), 300.0 * np.eye(K))
+
+    def test_people_differ_most_in_how_far_they_trust_the_model(self) -> None:
+        prior = read_prior({"adaptation": adaptation(fresh=FRESH)}, "a.pocket")
+        assert prior is not None
+        covariance = np.linalg.inv(prior.first_information(300.0))
+        along = np.array([-0.4, 0.2, 0, 0, 0, 0])
+        np.testing.assert_allclose(covariance, np.eye(K) / 300 + 0.25 * np.outer(along, along), atol=1e-12)
 
     def test_no_dictionary(self) -> None:
         with pytest.raises(BundleError, match="not one that pocketrec writes"):
