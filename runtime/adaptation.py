@@ -48,14 +48,7 @@ from numpy.typing import NDArray
 
 from .errors import BundleError
 
-OWN_EXPERTS = (
-    "base",
-    "popularity",
-    "recent_fast",
-    "recent_slow",
-    "recent_last",
-    "user_vector",
-)
+OWN_EXPERTS = ("base", "popularity", "recent_fast", "recent_slow", "recent_last", "user_vector")
 TASTE_EXPERTS = ("taste_fast", "taste_slow", "taste_last", "taste_vector")
 SOURCES = ("catalogue", "popularity")
 """Where candidates come from: all items (also any list of which nothing is known), or drawn by popularity."""
@@ -80,18 +73,12 @@ class AdaptationPrior:
     """float64 (K,)."""
     start: str = "model"
     """One of `STARTS`."""
-    fresh_weights: dict[str, NDArray[np.float64]] = field(
-        default_factory=dict[str, NDArray[np.float64]]
-    )
+    fresh_weights: dict[str, NDArray[np.float64]] = field(default_factory=dict[str, NDArray[np.float64]])
     """As `weights`, for a history that the model was not trained on; empty where the manifest does not say."""
-    fresh_calibrated: dict[str, NDArray[np.float64]] = field(
-        default_factory=dict[str, NDArray[np.float64]]
-    )
+    fresh_calibrated: dict[str, NDArray[np.float64]] = field(default_factory=dict[str, NDArray[np.float64]])
     """As `calibrated`."""
     _rows: dict[tuple[str, float], NDArray[np.float32]] = field(
-        init=False,
-        repr=False,
-        default_factory=dict[tuple[str, float], NDArray[np.float32]],
+        init=False, repr=False, default_factory=dict[tuple[str, float], NDArray[np.float32]]
     )
 
     def weights_at(self, source: str, fresh: float) -> NDArray[np.float64]:
@@ -100,19 +87,14 @@ class AdaptationPrior:
 
     def calibrated_at(self, source: str, fresh: float) -> NDArray[np.float64]:
         """float64 (2,), of base and popularity alone."""
-        return _between(
-            self.calibrated[source], self.fresh_calibrated.get(source), fresh
-        )
+        return _between(self.calibrated[source], self.fresh_calibrated.get(source), fresh)
 
     def rows_at(self, source: str, fresh: float) -> NDArray[np.float32]:
         """`weights_at` and `calibrated_at` (0 for the other experts), float32 (2, K), for a product; not to be changed."""
         rows = self._rows.get((source, fresh))
         if rows is None:
             rows = np.zeros((2, len(self.experts)), np.float32)
-            rows[0], rows[1, :2] = (
-                self.weights_at(source, fresh),
-                self.calibrated_at(source, fresh),
-            )
+            rows[0], rows[1, :2] = self.weights_at(source, fresh), self.calibrated_at(source, fresh)
             if fresh in (0.0, 1.0):  # what is between them comes but once
                 self._rows[source, fresh] = rows
         return rows
@@ -153,23 +135,13 @@ def read_prior(manifest: dict[str, Any], path: Any) -> AdaptationPrior | None:
         return None
     try:
         experts = tuple(described["experts"])
-        weights = {
-            source: np.array(described["weights"][source], np.float64)
-            for source in SOURCES
-        }
-        calibrated = {
-            source: np.array(described["calibrated"][source], np.float64)
-            for source in SOURCES
-        }
+        weights = {source: np.array(described["weights"][source], np.float64) for source in SOURCES}
+        calibrated = {source: np.array(described["calibrated"][source], np.float64) for source in SOURCES}
         variances = np.array(described["variances"], np.float64)
         start = described.get("start", "model")
         told = described.get("fresh")
         fresh: list[dict[str, NDArray[np.float64]]] = [
-            {}
-            if told is None
-            else {
-                source: np.array(told[name][source], np.float64) for source in SOURCES
-            }
+            {} if told is None else {source: np.array(told[name][source], np.float64) for source in SOURCES}
             for name in ("weights", "calibrated")
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -189,11 +161,7 @@ def read_prior(manifest: dict[str, Any], path: Any) -> AdaptationPrior | None:
     numbers = (*of_experts, *of_two)
     fits = all(values.shape == (len(experts),) for values in of_experts)
     fits &= all(values.shape == (2,) for values in of_two)
-    if (
-        not fits
-        or not all(np.isfinite(values).all() for values in numbers)
-        or not (variances > 0).all()
-    ):
+    if not fits or not all(np.isfinite(values).all() for values in numbers) or not (variances > 0).all():
         raise BundleError(
             f"{path}: the manifest's `adaptation` has numbers that do not fit its {len(experts)} experts; export the bundle again"
         )

@@ -75,9 +75,7 @@ class Experts:
 class Mixture:
     """One user's experts, weights and gate. Spaces: the model's own, and the taste space where the bundle has one."""
 
-    def __init__(
-        self, spaces: ItemSpaces, prior_user: Floats, prior: AdaptationPrior | None
-    ) -> None:
+    def __init__(self, spaces: ItemSpaces, prior_user: Floats, prior: AdaptationPrior | None) -> None:
         self.spaces = spaces
         self.prior = prior
         self.residual = ResidualUser.new(spaces.width)
@@ -90,9 +88,7 @@ class Mixture:
             self._information = prior.first_information(WEIGHT_PRIOR)
         self._delta = np.zeros(len(self._information))
         self._advantage = 0.0
-        self._counting: dict[
-            tuple[str, int], Floats
-        ] = {}  # `_weights_of`, until the next lesson
+        self._counting: dict[tuple[str, int], Floats] = {}  # `_weights_of`, until the next lesson
         self._seldom = np.zeros(
             (len(self._delta), spaces.width), np.float32
         )  # X but for what a history changes
@@ -103,9 +99,7 @@ class Mixture:
     def residuals(self) -> list[ResidualUser]:
         """`residual` by space: views."""
         return [
-            ResidualUser(
-                self.residual.vector[where], self.residual.gradient_squared[where]
-            )
+            ResidualUser(self.residual.vector[where], self.residual.gradient_squared[where])
             for where in self.spaces.slices
         ]
 
@@ -150,24 +144,16 @@ class Mixture:
             weights = weights / (weights[0] or 1.0)
         return weights.dot(experts.matrix)
 
-    def ranking_weights(
-        self, experts: Experts, source: str
-    ) -> NDArray[np.float64] | None:
+    def ranking_weights(self, experts: Experts, source: str) -> NDArray[np.float64] | None:
         """What the experts count in a ranking at this moment, float64 (K,); None while the model ranks alone."""
         if self.model_ranks_alone(experts.n_recent):
             return None
-        weights = (
-            self._calibrated(source, experts)
-            if self.gate_is_closed
-            else self.weights(source, experts)
-        )
+        weights = self._calibrated(source, experts) if self.gate_is_closed else self.weights(source, experts)
         return weights / (weights[0] or 1.0) if self.prior is None else weights
 
     def model_ranks_alone(self, n_recent: int) -> bool:
         """Whether a ranking is the model's, exactly: before the first lesson, unless the prior starts as a mixture."""
-        starts_mixed = (
-            self.prior is not None and self.prior.start == "mixture" and n_recent > 0
-        )
+        starts_mixed = self.prior is not None and self.prior.start == "mixture" and n_recent > 0
         return self.n_events == 0 and not starts_mixed
 
     def weights(self, source: str, experts: Experts) -> NDArray[np.float64]:
@@ -176,17 +162,12 @@ class Mixture:
             return self.prior.weights_at(source, self._fresh(experts)) + self._delta
         spread = self.spaces[0].spread(experts.base)
         weights = np.zeros(len(OWN_EXPERTS))
-        weights[0], weights[-1] = (
-            TEMPERATURE / spread if spread > 0 else 0.0,
-            USER_VECTOR_WEIGHT,
-        )
+        weights[0], weights[-1] = TEMPERATURE / spread if spread > 0 else 0.0, USER_VECTOR_WEIGHT
         return weights
 
     def logits_per_score(self, experts: Experts, source: str) -> float:
         """What a reported score must be multiplied by to be a logit."""
-        return (
-            1.0 if self.prior is not None else float(self.weights(source, experts)[0])
-        )
+        return 1.0 if self.prior is not None else float(self.weights(source, experts)[0])
 
     @property
     def gate_is_closed(self) -> bool:
@@ -228,9 +209,7 @@ class Mixture:
                 self._delta, self._information = choice_step(
                     self._delta, self._information, features, q, item, weight
                 )
-        self.residual.learn_(
-            items, q, item, radius=self.spaces.radius, chosen=chosen, weight=weight
-        )
+        self.residual.learn_(items, q, item, radius=self.spaces.radius, chosen=chosen, weight=weight)
         self.n_events += 1
         self._put_user_vectors()
         self._counting.clear()
@@ -243,22 +222,14 @@ class Mixture:
             arrays[f"user_vector_{n}"] = residual.vector
             arrays[f"gradient_squared_{n}"] = residual.gradient_squared
         if self.prior is not None:
-            arrays |= {
-                "weights_delta": self._delta,
-                "weights_information": self._information,
-            }
+            arrays |= {"weights_delta": self._delta, "weights_information": self._information}
         arrays["advantage"] = np.array([self._advantage])
         return arrays, {"learned_events": self.n_events}
 
-    def restore_(
-        self, arrays: Mapping[str, NDArray[Any]], counters: Mapping[str, int]
-    ) -> None:
+    def restore_(self, arrays: Mapping[str, NDArray[Any]], counters: Mapping[str, int]) -> None:
         """Go on where `learned` stopped; where anything does not fit, nothing is taken."""
         own, _ = self.learned()
-        if any(
-            name not in arrays or arrays[name].shape != value.shape
-            for name, value in own.items()
-        ):
+        if any(name not in arrays or arrays[name].shape != value.shape for name, value in own.items()):
             return
         squares = [arrays[f"gradient_squared_{n}"] for n in range(len(self.residuals))]
         if not all((square > 0).all() for square in squares):
@@ -266,8 +237,7 @@ class Mixture:
         if squares:
             vectors = [arrays[f"user_vector_{n}"] for n in range(len(squares))]
             self.residual = ResidualUser(
-                np.concatenate(vectors, dtype=np.float32),
-                np.concatenate(squares, dtype=np.float32),
+                np.concatenate(vectors, dtype=np.float32), np.concatenate(squares, dtype=np.float32)
             )
         if self.prior is not None:
             self._delta = arrays["weights_delta"].astype(np.float64)
@@ -295,9 +265,9 @@ class Mixture:
         known = self._counting.get(moment)
         if known is None:
             if self.prior is None:  # they follow from the base's scores of the moment
-                return np.stack(
-                    [self.weights(source, experts), self._calibrated(source, experts)]
-                ).astype(np.float32)
+                return np.stack([self.weights(source, experts), self._calibrated(source, experts)]).astype(
+                    np.float32
+                )
             known = self.prior.rows_at(source, self._fresh(experts)).copy()
             known[0] += self._delta
             self._counting[moment] = known
