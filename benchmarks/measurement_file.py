@@ -13,17 +13,22 @@ from .machine import describe_machine
 
 
 def write_measurement(
-    path: Path | None, module: str, settings: Mapping[str, Any], results: Mapping[str, Any]
+    path: Path | None,
+    module: str,
+    settings: Mapping[str, Any],
+    results: Mapping[str, Any],
+    *,
+    package: str = "pocketrec.benchmarks",
 ) -> None:
     """Print the results and, where a path is given, write them there.
 
     Args:
-        module: of this package, as it is run: `python -m pocketrec.benchmarks.MODULE`.
+        module: as it is run: `python -m PACKAGE.MODULE`.
         settings: what was asked for, the seed among it.
     """
     whole = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python -m pocketrec.benchmarks.{module}",
+        "command": f"python -m {package}.{module}",
         "settings": dict(settings),
         "results": dict(results),
         "machine": describe_machine(),
