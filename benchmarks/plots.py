@@ -1,4 +1,4 @@
-"""The report's two plots, as inline SVG: text stays text, colours are CSS variables, so both themes and print work.
+"""The report's two plots, and a search's front, as inline SVG: text stays text, colours are CSS variables, so both themes and print work.
 
 Drawn at the width of a phone (`WIDTH`) and scaled up on wider screens, so that labels can be read
 everywhere. Bars and intervals are not drawn here: they are HTML in the template, where text keeps its size
@@ -34,16 +34,17 @@ class Point:
     high: float
 
 
-def size_against_accuracy(points: Sequence[Point], popularity: float, metric: str) -> Markup:
-    """Systems by bytes (logarithmic) and by accuracy (from zero, with intervals); popularity as a line."""
+def size_against_accuracy(points: Sequence[Point], popularity: float | None, metric: str) -> Markup:
+    """Systems by bytes (logarithmic) and by accuracy (from zero, with intervals); popularity, where known, as a line."""
     sizes = [point.size_bytes for point in points]
     x = _Scale(min(sizes) / 1.6, max(sizes) * 1.6, LEFT, WIDTH - RIGHT, logarithmic=True)
-    highest = max([popularity, *(point.high for point in points)])
+    highest = max([popularity or 0.0, *(point.high for point in points)])
     y = _Scale(0.0, highest * 1.15 or 1.0, HEIGHT - BOTTOM, TOP)
     drawn = [*_frame(x, y, bytes_tick, lambda value: f"{value:.2f}", "deployed bytes", metric)]
-    line = y(popularity)
-    drawn.append(f'<line class="dash" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{line:.1f}" y2="{line:.1f}"/>')
-    drawn.append(_text(LEFT + 6, line - 6, f"popularity {metric_text(popularity)}", "muted"))
+    if popularity is not None:
+        line = y(popularity)
+        drawn.append(f'<line class="dash" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{line:.1f}" y2="{line:.1f}"/>')
+        drawn.append(_text(LEFT + 6, line - 6, f"popularity {metric_text(popularity)}", "muted"))
     taken: list[tuple[float, float, float, float]] = []
     for point in points:
         left, top = x(point.size_bytes), y(point.value)
@@ -88,6 +89,56 @@ def cumulative_latency(curves: Sequence[Curve], title: str) -> Markup:
             f"<title>{escape(curve.label)}: half of the calls within {ms_text(half)}</title></g>"
         )
     return _svg(drawn, title)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One bundle of a search."""
+
+    label: str
+    size_bytes: float
+    value: float
+    on_front: bool
+
+
+def pareto_front(trials: Sequence[Trial], teacher: float, metric: str) -> Markup:
+    """Bundles by bytes (logarithmic) and by a metric: those that nothing beats as a line, the others pale; the teacher's
+    metric as a dashed line. The metric's axis begins near the lowest value: what is small here is the difference."""
+    sizes, values = [trial.size_bytes for trial in trials], [teacher, *(trial.value for trial in trials)]
+    room = (max(values) - min(values)) * 0.12 or abs(teacher) * 0.05 or 1.0
+    x = _Scale(min(sizes) / 1.25, max(sizes) * 1.25, LEFT, WIDTH - RIGHT, logarithmic=True)
+    y = _Scale(min(values) - room, max(values) + room, HEIGHT - BOTTOM, TOP)
+    drawn = [*_frame(x, y, bytes_tick, metric_text, "deployed bytes", metric)]
+    line = y(teacher)
+    drawn.append(f'<line class="dash" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{line:.1f}" y2="{line:.1f}"/>')
+    drawn.append(_text(LEFT + 6, line - 6, f"teacher {metric_text(teacher)}", "muted"))
+    front = sorted((trial for trial in trials if trial.on_front), key=lambda trial: trial.size_bytes)
+    places = " ".join(f"{x(trial.size_bytes):.1f},{y(trial.value):.1f}" for trial in front)
+    drawn.append(f'<polyline points="{places}" fill="none" stroke-width="2" style="stroke:var(--s1)"/>')
+    for trial in sorted(trials, key=lambda trial: trial.on_front):
+        look = "fill:var(--s1);stroke:var(--card)" if trial.on_front else "fill:var(--muted);opacity:.45"
+        said = f"{trial.label}: {bytes_text(trial.size_bytes)}, {metric_text(trial.value)}"
+        drawn.append(
+            f'<circle cx="{x(trial.size_bytes):.1f}" cy="{y(trial.value):.1f}" r="{4.5 if trial.on_front else 3.2}" '
+            f'style="{look}"><title>{escape(said)}</title></circle>'
+        )
+    return _svg(drawn, f"{metric} against deployed bytes")
+
+
+_ALONE = (
+    "svg{--card:#fff;--ink:#182026;--muted:#59656e;--line:#dfe3e1;--s1:#0c7d74;background:var(--card);"
+    "font:12px system-ui,sans-serif}"
+    "@media(prefers-color-scheme:dark){svg{--card:#171c20;--ink:#e7ebed;--muted:#9aa7b0;--line:#2a3238;--s1:#2fc9ba}}"
+    "text{fill:var(--ink)}.muted{fill:var(--muted)}.grid{stroke:var(--line)}.tick{stroke:var(--muted)}"
+    ".dash{stroke:var(--muted);stroke-dasharray:5 4}"
+)
+"""The report's colours and lines, for a plot that no page is around; see `report.html.jinja`."""
+
+
+def standalone(plot: Markup) -> str:
+    """A plot as a file of its own, light or dark as its reader's system is."""
+    opening, rest = str(plot).split(">", 1)
+    return f"{opening}><style>{_ALONE}</style>{rest}\n"
 
 
 def ms_tick(value: float) -> str:

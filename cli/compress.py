@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .compress_frontier import (
+    add_frontier_options,
+    check_frontier_options,
+    frontier_budget,
+    run_frontier,
+)
 from .compress_pointwise import (
     add_pointwise_options,
     compress_with_labels,
     load_pointwise,
-    print_label_result,
+    search_with_labels,
 )
+from .compress_result import print_done
 from .compress_text import PREFIX, add_text_options, asks_for_text, compress_with_text
 from .option_types import share
 from .progress import terminal_track
@@ -23,7 +29,6 @@ from .subparsers import Subparsers
 
 if TYPE_CHECKING:
     from ..benchmarks.interactions import Interactions
-    from ..compress.pipeline import Compressed
     from ..compress.recipe import Recipe
 
 
@@ -43,7 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--data", metavar="FILE", type=Path, required=True, help="the interactions it was trained on"
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, required=True, help="the bundle to write"
+        "-o", "--output", metavar="FILE", type=Path, help="the bundle to write (needed, but for --frontier)"
     )
     parser.add_argument(
         "--teacher-out", metavar="FILE", type=Path, help="also write the uncompressed model as a bundle"
@@ -100,6 +105,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="where no bundle is within the budget, write the nearest one here; the exit code is 1 all the same",
     )
 
+    add_frontier_options(parser)
     model = parser.add_argument_group("the checkpoint")
     model.add_argument(
         "--layout", metavar="NAME", help="how its weights are named (default: found by its keys)"
@@ -143,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     from ..compress.ladder import Rungs, rungs_around
     from ..compress.layouts import ItemItemTeacher, PointwiseTeacher, Teacher, load_ranking_teacher
     from ..compress.own_model import load_own_model
-    from ..compress.pipeline import compress_model
+    from ..compress.pipeline import compress_model, open_road
     from ..compress.publication import check_destinations
     from ..compress.recipe import DEFAULT, load_recipe
     from ..runtime.errors import InputError
@@ -152,7 +158,10 @@ def run(args: argparse.Namespace) -> int:
     rungs = rungs_around(recipe) if args.recipe is None and recipe.name == DEFAULT else Rungs()
     if args.model is not None and (args.layout is not None or args.heads is not None):
         raise InputError("--model makes the model itself; leave --layout and --heads out")
+    check_frontier_options(args)
     with_text = asks_for_text(args)
+    if with_text and args.frontier is not None:
+        raise InputError("--frontier searches models of histories or of features; leave the titles out")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     check_destinations(
@@ -169,11 +178,15 @@ def run(args: argparse.Namespace) -> int:
         max_latency_ms=args.max_latency,
         metric=args.metric,
     )
+    if args.frontier is not None:
+        budget = frontier_budget(args)
     own = None if args.model is None else load_own_model(args.checkpoint, args.model)
     pointwise = own if isinstance(own, PointwiseTeacher) else load_pointwise(args)
+    if pointwise is not None and args.frontier is not None:
+        return search_with_labels(args, pointwise, recipe.seed, budget, log)
     if pointwise is not None:
         compressed = compress_with_labels(args, pointwise, recipe, budget, rungs, log)
-        return _print_done(compressed, as_json=args.json)
+        return print_done(compressed, as_json=args.json)
     interactions = read_interactions(
         args.data, user=args.user, item=args.item, time=args.time, rating=args.rating, format=args.format
     )
@@ -183,7 +196,7 @@ def run(args: argparse.Namespace) -> int:
         compressed = compress_with_text(
             args, recipe, interactions, None, budget=budget, rungs=rungs, data=data, log=log
         )
-        return _print_done(compressed, as_json=args.json)
+        return print_done(compressed, as_json=args.json)
     if args.model is None:
         teacher = load_ranking_teacher(
             args.checkpoint, n_heads=args.heads, layout=args.layout, interactions=interactions
@@ -211,7 +224,20 @@ def run(args: argparse.Namespace) -> int:
         compressed = compress_with_text(
             args, recipe, interactions, teacher, budget=budget, rungs=rungs, data=data, log=log
         )
-        return _print_done(compressed, as_json=args.json)
+        return print_done(compressed, as_json=args.json)
+    if args.frontier is not None:
+        name, sequences = args.frontier.resolve().name, mapped.sequences
+        return run_frontier(
+            args,
+            lambda folder: open_road(
+                teacher, sequences, folder, name=name, seed=recipe.seed, budget=budget, keep_repeats=args.keep_repeats,
+                data=data, track=terminal_track,
+            ),
+            checkpoint_sha256=teacher.source.sha256,
+            data=data,
+            seed=recipe.seed,
+            log=log,
+        )  # fmt: skip
     compressed = compress_model(
         teacher,
         mapped.sequences,
@@ -228,17 +254,7 @@ def run(args: argparse.Namespace) -> int:
         say=lambda step: log(step.line()),
         note=log,
     )
-    return _print_done(compressed, as_json=args.json)
-
-
-def _print_done(compressed: Compressed, *, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps(_as_json(compressed), indent=1))
-    elif "auc" in compressed.metrics["accuracy"]["metrics"]:
-        print_label_result(compressed)
-    else:
-        _print_result(compressed)
-    return 0
+    return print_done(compressed, as_json=args.json)
 
 
 def _override(recipe: Recipe, args: argparse.Namespace) -> Recipe:
@@ -269,53 +285,6 @@ def _override(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     except ValueError as error:
         raise InputError(str(error)) from None
     return dataclasses.replace(recipe, name=f"{recipe.name}+flags", **changes) if changes else recipe
-
-
-def _print_result(done: Compressed) -> None:
-    ours, theirs = done.metrics["accuracy"]["metrics"], done.metrics["teacher"]["metrics"]
-    popular, kept = done.metrics["popularity"]["metrics"], done.metrics["kept"]["metrics"]
-    print(f"\ntest items, full ranking {'':8} teacher    bundle      kept (95% interval)          popularity")
-    for name in ("hr@10", "ndcg@10", "mrr@10"):
-        share = _share(kept[name]["ratio"])
-        print(
-            f"  {name.upper():<30} {theirs[name]['value']:.4f}    {ours[name]['value']:.4f}    {share:<28} {popular[name]['value']:.4f}"
-        )
-    if "own_users" in done.metrics:
-        own = done.metrics["own_users"]
-        folded, bundled = (
-            _share(own[name]["metrics"]["ndcg@10"]["ratio"]) for name in ("folded_kept", "kept")
-        )
-        print(
-            f"  NDCG@10 by the checkpoint's own user vectors: {own['metrics']['ndcg@10']['value']:.4f}; "
-            f"folded in, users keep {folded} of it, in the bundle {bundled}"
-        )
-    if popular["ndcg@10"]["value"] >= theirs["ndcg@10"]["value"]:
-        print(
-            "  warning: the teacher is no better than popularity; is this the data set that it was trained on?"
-        )
-    print(
-        f"\n{done.path}: {done.size_bytes:,} bytes, {done.checkpoint_bytes / done.size_bytes:.2f}x smaller than the checkpoint's "
-        f"weights ({done.checkpoint_bytes:,}), in {done.seconds:.0f} s"
-    )
-
-
-def _share(ratio: dict[str, float | None]) -> str:
-    """101.5% (96.2% to 107.4%)."""
-    if ratio["value"] is None:
-        return "n/a"
-    return f"{ratio['value']:.1%} ({ratio['low']:.1%} to {ratio['high']:.1%})"
-
-
-def _as_json(done: Compressed) -> dict[str, Any]:
-    return {
-        "output": str(done.path),
-        "size_bytes": done.size_bytes,
-        "checkpoint_bytes": done.checkpoint_bytes,
-        "ratio": done.checkpoint_bytes / done.size_bytes,
-        "steps": [step.to_json() for step in done.steps],
-        "metrics": done.metrics,
-        "seconds": done.seconds,
-    }
 
 
 def _describe_data(data: Interactions) -> dict[str, Any]:

@@ -6,12 +6,15 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .compress_frontier import run_frontier
 from .progress import terminal_track
 
 if TYPE_CHECKING:
+    from ..benchmarks.labelled_rows import LabelledSplits
     from ..compress.budget import Budget
     from ..compress.ladder import Rungs
     from ..compress.layouts import PointwiseTeacher
+    from ..compress.pointwise_spec import PointwiseSpec
     from ..compress.publication import Compressed
     from ..compress.recipe import Recipe
 
@@ -53,23 +56,10 @@ def compress_with_labels(
     rungs: Rungs,
     log: Callable[[str], object],
 ) -> Compressed:
-    """Read the rows, compress, and say what was found on the way."""
-    from ..benchmarks.labelled_rows import read_labelled
+    """Read the rows and compress."""
     from ..compress.pointwise_road import compress_pointwise
-    from ..compress.pointwise_spec import sort_tokens, spec_of
 
-    teacher = sort_tokens(teacher)
-    spec = spec_of(teacher, item=args.item, user=args.user, threshold=args.label_threshold)
-    data = read_labelled(args.data, spec)
-    counts = ", ".join(f"{count:,} {part}" for part, count in data.described["rows"].items())
-    log(f"data      {args.data.name}: rows {counts}; split {data.described['split']['kind']}")
-    n_rows = sum(len(table) for table in teacher.model.tables.values())
-    log(
-        f"teacher   {args.checkpoint.name}: {teacher.layout}, {len(spec.schema.fields)} fields, {n_rows:,} rows of tables, "
-        f"{teacher.source.weights_bytes:,} B of weights"
-    )
-    for note in teacher.notes:
-        log(f"          note: {note}")
+    teacher, spec, data = _read_rows(args, teacher, log)
     return compress_pointwise(
         teacher,
         spec,
@@ -85,6 +75,52 @@ def compress_with_labels(
         say=lambda step: log(step.line()),
         note=log,
     )
+
+
+def search_with_labels(
+    args: argparse.Namespace,
+    teacher: PointwiseTeacher,
+    seed: int,
+    budget: Budget,
+    log: Callable[[str], object],
+) -> int:
+    """Read the rows and search; see `compress_frontier`."""
+    from ..compress.pointwise_road import PointwiseRoad
+
+    teacher, spec, data = _read_rows(args, teacher, log)
+    name = args.frontier.resolve().name
+    return run_frontier(
+        args,
+        lambda folder: PointwiseRoad(
+            teacher, spec, data, folder, name=name, seed=seed, budget=budget, track=terminal_track
+        ),
+        checkpoint_sha256=teacher.source.sha256,
+        data=data.described,
+        seed=seed,
+        log=log,
+    )
+
+
+def _read_rows(
+    args: argparse.Namespace, teacher: PointwiseTeacher, log: Callable[[str], object]
+) -> tuple[PointwiseTeacher, PointwiseSpec, LabelledSplits]:
+    """The rows as the teacher reads them, and what was found on the way, said."""
+    from ..benchmarks.labelled_rows import read_labelled
+    from ..compress.pointwise_spec import sort_tokens, spec_of
+
+    teacher = sort_tokens(teacher)
+    spec = spec_of(teacher, item=args.item, user=args.user, threshold=args.label_threshold)
+    data = read_labelled(args.data, spec)
+    counts = ", ".join(f"{count:,} {part}" for part, count in data.described["rows"].items())
+    log(f"data      {args.data.name}: rows {counts}; split {data.described['split']['kind']}")
+    n_rows = sum(len(table) for table in teacher.model.tables.values())
+    log(
+        f"teacher   {args.checkpoint.name}: {teacher.layout}, {len(spec.schema.fields)} fields, {n_rows:,} rows of tables, "
+        f"{teacher.source.weights_bytes:,} B of weights"
+    )
+    for note in teacher.notes:
+        log(f"          note: {note}")
+    return teacher, spec, data
 
 
 def print_label_result(done: Compressed) -> None:
