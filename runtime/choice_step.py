@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
+_FAR_ABOVE = np.float32(80.0)
+_TOO_MUCH = math.exp(79.0)  # a sum that may have a term that was cut; float32 goes to exp(88)
 
 
 def choice_step(
@@ -50,10 +52,33 @@ def choice_step(
     return (moved, grown) if math.isfinite(float(moved.dot(moved))) else (delta, information)
 
 
-def softmax(logits: NDArray[AnyFloat]) -> NDArray[AnyFloat]:
-    """Of each row, or of one: float (..., C) of sum 1."""
-    # the ufuncs themselves: the methods of an array cost a microsecond more, each
-    q = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
-    np.exp(q, out=q)
-    q /= np.add.reduce(q, axis=-1, keepdims=True)
+def choice_odds(logits: NDArray[np.float32], item: int) -> tuple[NDArray[np.float32], list[float]]:
+    """The first row's softmax, float32 (C,), and each row's logarithm of the probability of `item`; not finite where a logit is not.
+
+    Relative to the item rather than to the largest, which would have to be found: a reduction costs as much as all of the
+    rest. Where the largest is too far above, it is found after all.
+
+    Args:
+        logits: float32 (n, C); changed.
+
+    >>> q, logs = choice_odds(np.log([[1.0, 3.0], [1.0, 1.0]], dtype=np.float32), 0)
+    >>> q.round(2).tolist(), np.exp(logs).round(2).tolist()
+    ([0.25, 0.75], [0.25, 0.5])
+    """
+    logits -= logits[:, item : item + 1]
+    odds = np.exp(np.minimum(logits, _FAR_ABOVE))
+    sums = odds.dot(np.ones(odds.shape[1], np.float32))
+    logs = [-math.log(total) if total < _TOO_MUCH else math.nan for total in sums.tolist()]
+    if not math.isfinite(sum(logs)):
+        logits -= np.maximum.reduce(logits, axis=1, keepdims=True)
+        odds = np.exp(logits)
+        sums = np.add.reduce(odds, axis=1)
+        logs = (logits[:, item] - np.log(sums)).tolist()
+    return odds[0] / sums[0], logs
+
+
+def softmax(logits: Floats) -> Floats:
+    """float64 (C,) of sum 1."""
+    q = np.exp(logits - np.maximum.reduce(logits))
+    q /= np.add.reduce(q)  # the ufuncs themselves: the methods of an array cost a microsecond more, each
     return q

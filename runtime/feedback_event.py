@@ -148,6 +148,8 @@ def read_event(
     """
     if kind is None:
         kind = "click" if clicked else "dismiss"
+        if value is position is time is event_id is ranking is None:  # as most are
+            return Event(item_id, kind)
     elif kind not in KINDS:
         raise InputError(f"feedback: kind {kind!r}, expected one of {', '.join(KINDS)}")
     elif not clicked and kind not in ("dismiss", "skip"):

@@ -60,7 +60,7 @@ class ItemIds:
             said = repr(values[0]) if odd is None else f"{values[0]!r} and {odd!r}"
             raise InputError(f"item ids: {said}; expected all integers or all strings")
         found = cls(kind, table)
-        if kind != "range" and len(found._index()) < len(values):
+        if kind != "range" and len(found.row_of) < len(values):
             seen: set[Any] = set()
             twice = next(v for v in table if v in seen or seen.add(v))  # type: ignore[func-returns-value]
             raise InputError(f"item ids: {twice!r} occurs twice; each item has one row")
@@ -121,7 +121,7 @@ class ItemIds:
                 rows = ids.astype(np.int64, copy=False) - self._values.start
                 return np.where((rows >= 0) & (rows < len(self)), rows, -1)
             return np.asarray([self._range_row(i) for i in ids], np.int64)
-        index = self._index()
+        index = self.row_of
         listed: Sequence[Any] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
         if set(map(type, listed)) in ({int}, {str}):  # nothing to take care of: three times as fast
             return np.fromiter((index.get(i, -1) for i in listed), np.int64, len(listed))
@@ -134,7 +134,7 @@ class ItemIds:
 
     def row(self, item_id: ItemId) -> int:
         """Row of one id, -1 where it is unknown."""
-        return self._range_row(item_id) if isinstance(self._values, range) else _row(self._index(), item_id)
+        return self._range_row(item_id) if isinstance(self._values, range) else _row(self.row_of, item_id)
 
     def ids(self, rows: Iterable[int]) -> list[ItemId]:
         """The ids of the given rows."""
@@ -147,7 +147,9 @@ class ItemIds:
         row = int(item_id) - self._values.start  # type: ignore[union-attr]
         return row if 0 <= row < len(self) else -1
 
-    def _index(self) -> dict[Any, int]:
+    @property
+    def row_of(self) -> dict[Any, int]:
+        """Row of each id, by plain integer or string; of a range it would be as large as the table."""
         if self._row_of is None:
             self._row_of = {value: row for row, value in enumerate(self._values)}
         return self._row_of

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .adaptation import OWN_EXPERTS, AdaptationPrior, freshness
-from .choice_step import choice_step, softmax
+from .choice_step import choice_odds, choice_step
 from .item_spaces import ItemSpaces
 from .residual_user import ResidualUser
 
@@ -87,13 +87,12 @@ class Mixture:
         else:
             self._information = prior.first_information(WEIGHT_PRIOR)
         self._delta = np.zeros(len(self._information))
+        self._moved = np.zeros((2, len(self._delta)))  # delta, and nothing for the calibrated base
         self._advantage = 0.0
         self._counting: dict[tuple[str, int], Floats] = {}  # `_weights_of`, until the next lesson
-        self._seldom = np.zeros(
-            (len(self._delta), spaces.width), np.float32
-        )  # X but for what a history changes
+        self._unfilled = np.zeros((len(self._delta), spaces.width), np.float32)  # X but for what changes
         if len(spaces):
-            self._seldom[1, spaces.slices[0]] = prior_user
+            self._unfilled[1, spaces.slices[0]] = prior_user
 
     @property
     def residuals(self) -> list[ResidualUser]:
@@ -103,37 +102,39 @@ class Mixture:
             for where in self.spaces.slices
         ]
 
-    def experts(self, user: Floats, recent: Floats, n_recent: int) -> Experts:
+    def experts(self, user: Floats, recent: Floats, n_recent: int, ahead: Floats | None = None) -> Experts:
         """The experts' vectors at this moment, whatever is learned until somebody asks for them.
 
         Args:
             user: float32 (width of the model's space,), the model's.
             recent: float32 (n_recent, D), `Recency.scaled` of the last events, oldest first; nobody writes to it again.
             n_recent: events that the experts look at, at most `RECENT`.
+            ahead: `ahead` of this moment, if it was made; it becomes theirs.
         """
-        seldom = self._seldom  # a lesson makes another array
-        return Experts(user, n_recent, lambda: self._matrix(user, recent, seldom))
+        learned = self.residual.vector  # a lesson makes another array
 
-    def _matrix(self, user: Floats, recent: Floats, seldom: Floats) -> Floats:
-        """X, float32 (K, D)."""
-        matrix = seldom.copy()
-        matrix[0, : len(user)] = user
-        if self.prior is not None and len(recent):
-            means = self.spaces.recency.means(recent)
-            first = 2
-            for where in self.spaces.slices:
-                matrix[first : first + 3, where] = means[:, where]
-                first += 4
-        return matrix
+        def make() -> Floats:
+            matrix = self._rows(recent, learned) if ahead is None else ahead
+            matrix[0, : len(user)] = user
+            return matrix
 
-    def _put_user_vectors(self) -> None:
-        """The rows of X that a lesson changes."""
-        vectors, rows = self.residual.vector / self.spaces.radius, self._seldom.copy()
-        row = 5
+        return Experts(user, n_recent, make)
+
+    def ahead(self, recent: Floats) -> Floats:
+        """X but for the model's user vector, float32 (K, D): what can be made before the next ranking."""
+        return self._rows(recent, self.residual.vector)
+
+    def _rows(self, recent: Floats, learned: Floats) -> Floats:
+        """X but for the model's user vector, float32 (K, D)."""
+        matrix, vectors = self._unfilled.copy(), learned / self.spaces.radius
+        means = None if self.prior is None or len(recent) == 0 else self.spaces.recency.means(recent)
+        first = 2
         for where in self.spaces.slices:
-            rows[row, where] = vectors[where]
-            row += 4
-        self._seldom = rows
+            if means is not None:
+                matrix[first : first + 3, where] = means[:, where]
+            matrix[first + 3, where] = vectors[where]
+            first += 4
+        return matrix
 
     def user_vector(self, experts: Experts, source: str) -> Floats:
         """w X: what ranks, float32 (D,); while the model ranks alone `experts.base`, of its own space only."""
@@ -198,20 +199,18 @@ class Mixture:
         logits = self._weights_of(source, experts).dot(features.T)  # (2, C)
         if added is not None:
             logits += added
-        both = softmax(logits)
-        q, p = both[0], both[1]
-        q_item = float(q[item])
-        if not math.isfinite(q_item):  # then none of them is
+        q, (log_q, log_p) = choice_odds(logits, item)
+        if not math.isfinite(log_q):  # then none of them is
             return None
         if chosen:
-            self._judge(q_item, float(p[item]))
+            self._judge(log_q - log_p)
             if self.prior is not None:
                 self._delta, self._information = choice_step(
                     self._delta, self._information, features, q, item, weight
                 )
+                self._moved[0] = self._delta
         self.residual.learn_(items, q, item, radius=self.spaces.radius, chosen=chosen, weight=weight)
         self.n_events += 1
-        self._put_user_vectors()
         self._counting.clear()
         return q
 
@@ -240,9 +239,8 @@ class Mixture:
                 np.concatenate(vectors, dtype=np.float32), np.concatenate(squares, dtype=np.float32)
             )
         if self.prior is not None:
-            self._delta = arrays["weights_delta"].astype(np.float64)
+            self._delta = self._moved[0] = arrays["weights_delta"].astype(np.float64)
             self._information = arrays["weights_information"].astype(np.float64)
-        self._put_user_vectors()
         self._advantage = float(arrays["advantage"][0])
         self._counting.clear()
         self.n_events = max(counters.get("learned_events", 0), 0)
@@ -268,12 +266,10 @@ class Mixture:
                 return np.stack([self.weights(source, experts), self._calibrated(source, experts)]).astype(
                     np.float32
                 )
-            known = self.prior.rows_at(source, self._fresh(experts)).copy()
-            known[0] += self._delta
+            known = (self.prior.rows_at(source, self._fresh(experts)) + self._moved).astype(np.float32)
             self._counting[moment] = known
         return known
 
-    def _judge(self, q: float, p: float) -> None:
-        difference = math.log(max(q, 1e-30)) - math.log(max(p, 1e-30))
+    def _judge(self, difference: float) -> None:
         bounded = min(max(difference, -_LARGEST_DIFFERENCE), _LARGEST_DIFFERENCE)
         self._advantage = GATE_DECAY * self._advantage + bounded

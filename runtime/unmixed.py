@@ -24,7 +24,7 @@ class Unmixed(Mixture):
         super().__init__(ItemSpaces(()), np.empty(0, np.float32), None)
         self._score_all = score_all
 
-    def experts(self, user: Floats, recent: Floats, n_recent: int) -> Experts:
+    def experts(self, user: Floats, recent: Floats, n_recent: int, ahead: Floats | None = None) -> Experts:
         """The base alone, whatever was recent."""
         return Experts(user, n_recent, lambda: user[None])
 

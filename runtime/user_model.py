@@ -52,13 +52,15 @@ class UserModel:
         self.server = ServerWeight(state.learned.get(NAME))
         self._encoded: Floats | None = None  # at its first use after an event
         self._now: Experts | None = None  # at its first use after an event or a lesson
+        self._ahead: Floats | None = None  # what a lesson made for the next experts
         self._users: dict[str, Floats] = {}
 
     def experts(self) -> Experts:
         """The experts' vectors at this moment."""
         if self._now is None:
             n_recent = min(len(self.history.rows), RECENT)
-            self._now = self.mixture.experts(self._base_user(), self.history.recent, n_recent)
+            base, ahead, self._ahead = self._base_user(), self._ahead, None
+            self._now = self.mixture.experts(base, self.history.recent, n_recent, ahead)
         return self._now
 
     def user_vector(self, source: str) -> Floats:
@@ -191,6 +193,8 @@ class UserModel:
             self.dismissed[event.item_id] = None
             while len(self.dismissed) > DISMISSED_KEPT:
                 del self.dismissed[next(iter(self.dismissed))]
+        if vector is not None:  # an app ranks next, and somebody waits for it
+            self._ahead = self.mixture.ahead(self.history.recent)
 
     def snapshot(self) -> tuple[Any, ...]:
         """All of it, for `restore`."""
@@ -252,7 +256,7 @@ class UserModel:
         return self._engine.encode_vectors(self.history.encoded[None])[0]
 
     def _forget_now(self) -> None:
-        self._now = None
+        self._now = self._ahead = None
         self._users.clear()
 
 
