@@ -127,6 +127,10 @@ class Lessons(Protocol):
         ...
 
 
+LessonsMaker = Callable[[DistillConfig, nn.Linear | None], Lessons]
+"""From how the student learns, and what takes its user vectors to the teacher's space."""
+
+
 def distill(
     student: SequenceModel,
     teacher: SequenceModel,
@@ -136,6 +140,7 @@ def distill(
     bits: TableForm | None,
     validate: Callable[[SequenceModel], float],
     seed: int,
+    asked: LessonsMaker | None = None,
     track: Track = untracked,
 ) -> tuple[SequenceModel, dict[str, Any]]:
     """Train a copy of `student` on training sequences of item rows, with its table rounded in the loop.
@@ -143,6 +148,7 @@ def distill(
     Args:
         bits: bits a value that the table is rounded to, or its tiers; None is no rounding.
         validate: NDCG@10 on the validation item of a model as it would be deployed; higher is better.
+        asked: what the teacher was asked before, by somebody who distils several students of it; None asks it.
 
     Returns:
         The best student (the untrained one, if no epoch was better) and what happened, epoch by epoch.
@@ -152,7 +158,10 @@ def distill(
     torch.manual_seed(seed)  # dropout, where the student has it, draws from torch's global generator
     quantizer = table_quantizer(student.item_table.shape[0], bits)
     to_teacher = _to_teacher(student, teacher) if config.hidden_weight else None
-    lessons = _lessons(student, teacher, sequences, config, to_teacher, generator)
+    make = asked or (
+        lambda config, to_teacher: _lessons(student, teacher, sequences, config, to_teacher, generator)
+    )
+    lessons = make(config, to_teacher)
     encoder = [p for name, p in student.named_parameters() if name != "item_table"]  # type: ignore[attr-defined]
     encoder += [] if to_teacher is None else to_teacher.parameters()
     optimizer = torch.optim.Adam(

@@ -12,6 +12,7 @@ histories that stay the same from then on: one pass over the catalogue in all, h
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +60,12 @@ class SampledLessons:
             self._ask(teacher, rows, targets)
             for rows, targets in prefix_batches(sequences, config, max_length, generator)
         ]
+
+    def retold(self, config: DistillConfig, to_teacher: nn.Linear | None) -> SampledLessons:
+        """What the teacher said, for another student or other weights of the loss; its best are not asked for again."""
+        other = copy.copy(self)
+        other.config, other.to_teacher = config, to_teacher
+        return other
 
     def epoch(
         self, generator: np.random.Generator

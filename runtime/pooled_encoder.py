@@ -84,8 +84,8 @@ class PooledEncoder:
         self._first = np.concatenate([centred @ weights.linear, weights.dense_1])  # (D + H, K D)
         self._bias_1 = weights.bias_1
         self._second: Floats = np.ascontiguousarray(centred @ weights.dense_2)  # (D, H)
-        self._bias_2 = centred @ weights.bias_2
-        self._gamma = weights.gamma * np.float32(
+        self._bias_2: Floats = centred @ weights.bias_2
+        self._gamma: Floats = weights.gamma * np.float32(
             math.sqrt(width)
         )  # y / sqrt(y.y / D + eps) = y sqrt(D) / sqrt(y.y + D eps)
         self._beta = weights.beta
@@ -112,7 +112,7 @@ class PooledEncoder:
         user = self._second @ hidden
         user += first[: self._width]
         user += self._bias_2
-        user *= 1 / math.sqrt(float(user @ user) + self._eps)
+        user *= np.float32(1 / math.sqrt(float(user @ user) + self._eps))
         user *= self._gamma
         user += self._beta
         return user
