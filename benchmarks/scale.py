@@ -11,7 +11,9 @@ writes `catalogue.json`, `history.json`, `candidates.json` and `users.json`, eac
     candidates  10 to 10,000 of them ranked
     users       states in one store, 1 to 100,000: one read, one visit (read, rank, learn, save), the store's bytes
 
-All sizes of an axis are timed in turns, so that the machine's other work hits them alike; memory is the peak of a process of
+All sizes of an axis are timed in turns, so that the machine's other work hits them alike. A time is what the thread itself
+worked, the median: long calls are interrupted and short ones are not, and a busy machine would bend every line; `elapsed` is what
+passed meanwhile. Of the users, whose visits wait for the disk, it is what passed. Memory is the peak of a process of
 its own, without what importing numpy and onnxruntime takes. A series ends with its line and knees (`scale_line`).
 """
 
@@ -22,6 +24,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +34,7 @@ import numpy as np
 
 from ..runtime.reranker import Reranker
 from ..runtime.user import User
-from .latency import Call, Timing, summarize, time_interleaved
+from .latency import Call, Timing, quantile_interval, time_interleaved
 from .measurement_file import write_measurement
 from .memory import PEAK, baseline_memory, measure_memory
 from .scale_line import Span, describe_growth
@@ -215,9 +218,30 @@ def grow_users(ranker: Reranker, sizes: Sequence[int], timing: Timing, seed: int
 def _timed(
     sizes: Sequence[int], prepare: Callable[[int, int], Call], timing: Timing
 ) -> dict[int, dict[str, Any]]:
-    """p50 with its interval, by size; those of all sizes in turns."""
-    samples = time_interleaved({str(size): size for size in sizes}, prepare, timing)
-    return {size: summarize(samples[str(size)])["p50"] for size in sizes}
+    """Milliseconds that the thread worked for one call, the median with its interval, and those that passed."""
+    worked: dict[int, list[float]] = {size: [] for size in sizes}
+
+    def clocked(size: int, n: int) -> Call:
+        call = prepare(size, n)
+
+        def run() -> None:
+            before = time.thread_time_ns()
+            call()
+            worked[size].append((time.thread_time_ns() - before) / 1e6)
+
+        return run
+
+    passed = time_interleaved({str(size): size for size in sizes}, clocked, timing)
+    found: dict[int, dict[str, Any]] = {}
+    for size in sizes:
+        timed = np.sort(
+            worked[size][timing.n_warmup + 1 :: 2]
+        )  # each timed call has one that is not before it
+        found[size] = {
+            **quantile_interval(timed, 0.5).to_json(),
+            "elapsed": float(np.median(passed[str(size)])),
+        }
+    return found
 
 
 def _series(name: str, unit: str, quantity: str, costs: Mapping[int, Any]) -> dict[str, Any]:

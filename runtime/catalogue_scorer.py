@@ -74,7 +74,9 @@ class CatalogueScorer:
             n_blocks = codes.shape[1] * 8 // bits // self._block
             scales = rows.scales.astype(np.float32) * np.float32(rows.scale_unit)
             weights[f"codes{number}"] = codes.reshape(rows.n_items, n_blocks, -1)
-            weights[f"scales{number}"] = np.repeat(scales[:, None], n_blocks, axis=1)
+            weights[f"scales{number}"] = (
+                scales[:, None] if n_blocks == 1 else np.repeat(scales[:, None], n_blocks, axis=1)
+            )
             roundings.append(score_rounding(codes, bits, self._block, scales))
         session = self._made_by(weights)
         self._roundings = roundings

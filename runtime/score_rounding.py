@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_CODES_AT_ONCE = 1 << 22
+_CODES_AT_ONCE = 1 << 20
 _FLOAT_SLACK = 1.01
 """What the float32 sums add: a few millionths of sum |user||row|, a thousandth of the bound."""
 _MAGNITUDES = {
