@@ -1,12 +1,15 @@
 """Structured pruning: whole attention heads, feed-forward and recurrent units, and kernels are cut out of the weights.
 
 What is cut is really gone: the matrices are smaller, so the model is faster on any hardware, not just lighter. The
-width of the residual stream, and so of items and users, stays. What to cut is decided by first-order Taylor importance
-(Molchanov et al. 2019, arXiv:1906.10771, section 3; absolute values in place of squares) of the next-item loss on the user's own sequences,
+width of the residual stream, and so of items and users, stays. What to cut is decided by what a unit is worth, summed over
+its weights and over everything that is cut together; with g_b the gradient of the next-item loss on batch b of the user's
+own sequences,
 
-    importance(unit) = sum over its weights of |gradient * weight|
+    taylor      |sum_b g_b * weight|           (Molchanov et al. 2019, arXiv:1906.10771, section 3, without the square)
+    fisher      sum_b (g_b * weight)^2         (Theis et al. 2018, arXiv:1801.05787, section 3.1, a batch for a point)
+    magnitude   |weight|                       no data: what is usual, to compare with
 
-gathered over everything that is cut together. In the transformers, torch-pruning's dependency graph finds that a head is
+In the transformers, torch-pruning's dependency graph finds that a head is
 rows of q, k and v and columns of the output, and a feed-forward unit a row of one matrix and a column of the next (Fang et
 al. 2023, arXiv:2301.12900); afterwards the attention's own book-keeping (`n_heads`) is updated, without which its forward
 would be wrong. What that graph does not see is written down in `prune_units`. Each layer keeps its share of its own best
@@ -19,7 +22,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -39,6 +42,9 @@ from .prune_units import importance, keep_units, unit_groups
 Model = TypeVar("Model", bound=SequenceModel)
 
 
+Importance = Literal["taylor", "fisher", "magnitude"]
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PruneConfig:
     """How much of each layer stays."""
@@ -52,6 +58,8 @@ class PruneConfig:
     it has less to spare than a feed-forward layer, which is four times as wide as what it reads."""
     keep_kernels: float = 0.5
     """Share of the convolution kernels of each kind and height that stay, at least one."""
+    importance: Importance = "taylor"
+    """What a unit is worth: see above."""
     inner_multiple: int = 16
     """Feed-forward and recurrent widths are rounded up to a multiple of this: a register of float32 or a block of int8."""
     calibration_batches: int = 32
@@ -65,6 +73,8 @@ class PruneConfig:
         for name in ("keep_heads", "keep_inner", "keep_hidden", "keep_kernels"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"prune: {name} {getattr(self, name)}; expected above 0, up to 1")
+        if self.importance not in get_args(Importance):
+            raise ValueError(f"prune: importance {self.importance!r}; expected taylor, fisher or magnitude")
         if not 0 <= self.max_drop <= 1:
             raise ValueError(f"prune: max_drop {self.max_drop}; expected 0 to 1")
         if self.inner_multiple < 1 or self.calibration_batches < 1:
@@ -236,8 +246,18 @@ def _all_positions(model: nn.Module, example: Tensor | Sequence[Any]) -> Tensor:
 def _accumulate_gradients(
     model: SequenceModel, sequences: Sequence[NDArray[np.int64]], config: PruneConfig, seed: int
 ) -> None:
-    """Gradients of the next-item cross-entropy, summed over calibration batches."""
+    """Leaves in every `grad` what makes |grad * weight| the weight's importance.
+
+    That is what torch-pruning and `prune_units.importance` add up: the gradient itself for Taylor's; sum g_b^2 * weight
+    for Fisher's; ones for the magnitude.
+    """
+    parameters = [p for p in cast(nn.Module, model).parameters() if p.requires_grad]
+    if config.importance == "magnitude":
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        return
     cast(nn.Module, model).zero_grad(set_to_none=True)
+    squares = [torch.zeros_like(parameter) for parameter in parameters]
     batches = prefix_batches(
         sequences,
         DistillConfig(prefixes_per_user=1, least_histories=1),
@@ -252,10 +272,18 @@ def _accumulate_gradients(
         scores = model.encode(F.embedding(rows[known], model.item_table)) @ model.item_table.T
         F.cross_entropy(scores, targets[known], reduction="sum").backward()
         used += 1
+        if config.importance == "fisher":
+            for parameter, square in zip(parameters, squares, strict=True):
+                if parameter.grad is not None:
+                    square += parameter.grad.square()
+            cast(nn.Module, model).zero_grad(set_to_none=True)
         if used == config.calibration_batches:
-            return
+            break
     if used == 0:
         raise InputError(
             f"prune: none of the {len(sequences):,} training sequences has two items, so nothing says what to cut; "
             "use a recipe without [prune]"
         )
+    if config.importance == "fisher":
+        for parameter, square in zip(parameters, squares, strict=True):
+            parameter.grad = square * parameter.detach()

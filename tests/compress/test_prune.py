@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -211,3 +212,44 @@ def test_without_a_next_item_nothing_can_decide(lengths: list[int]) -> None:
         InputError, match=rf"prune: none of the {len(lengths)} training sequences has two items"
     ):
         prune(lively(), short, PruneConfig(), seed=0)
+
+
+@pytest.mark.parametrize("importance", ["taylor", "fisher"])
+def test_the_loss_knows_what_is_large_and_useless(sequences, importance: str) -> None:
+    """Ten times as large, but nobody reads it: its magnitude would keep it."""
+    model = lively()
+    plant_useless_(model, inner=True)
+    with torch.no_grad():
+        for index, layer in enumerate(model.layers):
+            layer.dense_1.weight[list(USELESS_INNER[index])] *= 10
+    config = PruneConfig(keep_heads=1.0, keep_inner=0.5, inner_multiple=1, calibration_batches=4)
+    kept, _ = prune(model, sequences, dataclasses.replace(config, importance=importance), seed=0)
+    for ours, theirs in zip(encoded(kept), encoded(model), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    blind, _ = prune(model, sequences, dataclasses.replace(config, importance="magnitude"), seed=0)
+    assert max(float((a - b).abs().max()) for a, b in zip(encoded(blind), encoded(model), strict=True)) > 0.1
+
+
+def test_magnitude_needs_no_data_and_cuts_the_smallest() -> None:
+    model = lively()
+    with torch.no_grad():
+        for index, layer in enumerate(model.layers):
+            for parameter in (layer.dense_1.weight, layer.dense_1.bias, layer.dense_2.weight.T):
+                parameter[list(USELESS_INNER[index])] *= 1e-4
+    config = PruneConfig(keep_heads=1.0, keep_inner=0.5, inner_multiple=1, importance="magnitude")
+    kept, _ = prune(model, [], config, seed=0)
+    for ours, theirs in zip(encoded(kept), encoded(model), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)  # what went was a ten-thousandth
+
+
+def test_fisher_is_the_sum_of_squares_of_batches(sequences) -> None:
+    from pocketrec.compress.prune import _accumulate_gradients
+
+    model, one = lively(), lively()
+    config = PruneConfig(calibration_batches=1, importance="fisher")
+    _accumulate_gradients(one, sequences, dataclasses.replace(config, importance="taylor"), 0)
+    _accumulate_gradients(model, sequences, config, 0)
+    weight, plain = model.layers[0].dense_1.weight, one.layers[0].dense_1.weight
+    assert weight.grad is not None
+    assert plain.grad is not None
+    torch.testing.assert_close(weight.grad * weight, (plain.grad * plain).square(), rtol=1e-5, atol=1e-7)

@@ -33,7 +33,7 @@ OTHER_THAN_DEFAULT = Recipe(
     student=StudentConfig(layers=(1, 0), width=48, hidden_width=16, means=2, start="noise"),
     prune=PruneConfig(
         keep_heads=0.75, keep_inner=0.25, keep_hidden=0.9, keep_kernels=0.4, inner_multiple=8, calibration_batches=3,
-        max_drop=0.2,
+        max_drop=0.2, importance="fisher",
     ),
     distill=DistillConfig(
         epochs=3, patience=2, temperature=2.0, soft_weight=0.5, learning_rate=0.002, table_learning_rate=0.001,
