@@ -8,6 +8,7 @@
 #   make families   the default recipe on every checkpoint of ../shared (about two hours; goes on where it stopped)
 #   make recipes    each named recipe on two checkpoints of ../shared (about half an hour; goes on where it stopped)
 #   make state      what a user's state costs and survives: kill -9, a million events, a hundred thousand users
+#   make scale      score a million items beside onnxruntime, and how cost grows with items, history, candidates, users
 #   make adaptation train, compress and replay what docs/adaptation.md reports (needs ../shared or SHARED=; about an hour)
 #   make text       compress all-MiniLM-L6-v2 on titles of games and measure cold items (needs ../shared or SHARED=; about 20 minutes)
 #   make format     rewrite the sources as `make check` wants them
@@ -86,6 +87,15 @@ state: $(VENV)/.compress.stamp
 	$(MEASURE).state_times $(BUNDLE) --json $(RESULTS)/state/state-times.json
 	$(MEASURE).store_users $(BUNDLE) --users 100000 --json $(RESULTS)/state/store-users.json
 	$(MEASURE).million_events $(BUNDLE) --json $(RESULTS)/state/million-events.json
+
+# Scoring a million items, and how cost grows, on a bundle that `make results` made; about 10 minutes, on a quiet machine.
+.PHONY: scale
+scale: $(VENV)/.compress.stamp
+	mkdir -p out/scale
+	$(MEASURE).scoring --json $(RESULTS)/scoring/catalogue-1m.json
+	$(BIN)/python -m pocketrec.cli.long_history -o out/scale/long-history.pocket
+	$(MEASURE).scale $(BUNDLE) --long-history out/scale/long-history.pocket --json-dir $(RESULTS)/scale
+	$(BIN)/python -m pocketrec.benchmarks.readme_tables README.md $(RESULTS)
 
 # Bundles made of the past alone, replayed on what came later (docs/adaptation.md); about an hour.
 LEARNED = out/adaptation

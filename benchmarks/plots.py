@@ -141,6 +141,52 @@ def standalone(plot: Markup) -> str:
     return f"{opening}><style>{_ALONE}</style>{rest}\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How one cost grows."""
+
+    label: str
+    colour: str
+    points: Sequence[tuple[float, float]]
+    """Sizes, ascending, and costs; both above zero."""
+    fixed: float
+    """The line's cost at size 0; see `scale_line`."""
+    per_unit: float
+
+
+def cost_growth(growths: Sequence[Growth], unit: str, quantity: str) -> Markup:
+    """Costs by size, both logarithmic: points, and the straight line of each, which these axes bend, dashed.
+
+    Args:
+        unit: of the sizes, such as items.
+        quantity: of the costs: ms or bytes.
+    """
+    sizes = [size for growth in growths for size, _ in growth.points]
+    costs = [cost for growth in growths for _, cost in growth.points]
+    x = _Scale(min(sizes) / 1.3, max(sizes) * 1.3, LEFT, WIDTH - RIGHT, logarithmic=True)
+    y = _Scale(min(costs) / 1.6, max(costs) * 1.6, HEIGHT - BOTTOM, TOP, logarithmic=True)
+    show = ms_tick if quantity == "ms" else bytes_tick
+    drawn = [*_frame(x, y, lambda size: f"{size:,.0f}", show, unit, "")]
+    for n, growth in enumerate(growths):
+        first, last = growth.points[0][0], growth.points[-1][0]
+        steps = [first * (last / first) ** (n / 60) for n in range(61)]
+        lined = [(size, growth.fixed + growth.per_unit * size) for size in steps]
+        places = " ".join(f"{x(s):.1f},{y(cost):.1f}" for s, cost in lined if y.low <= cost <= y.high)
+        colour = escape(growth.colour)
+        drawn.append(
+            f'<polyline points="{places}" fill="none" stroke-dasharray="4 3" stroke-width="1.6" style="stroke:{colour}"/>'
+        )
+        drawn += [
+            f'<circle cx="{x(size):.1f}" cy="{y(cost):.1f}" r="4" style="fill:{colour}">'
+            f"<title>{escape(growth.label)}: {show(cost)} at {size:,.0f}</title></circle>"
+            for size, cost in growth.points
+        ]
+        drawn.append(
+            f'<text class="name" x="{LEFT + 6}" y="{TOP + 6 + 15 * n}" style="fill:{colour}">{escape(growth.label)}</text>'
+        )
+    return _svg(drawn, f"cost by {unit}")
+
+
 def ms_tick(value: float) -> str:
     """A round number of milliseconds.
 

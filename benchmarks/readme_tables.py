@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .scale_tables import SCALE, SCORING, scale_table, scoring_table
+
 Json = Mapping[str, Any]
 Results = Mapping[str, Json]
 """By file name without its ending."""
@@ -191,6 +193,8 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "families": families_table,
     "adaptation": adaptation_table,
     "texts": texts_table,
+    "scoring": scoring_table,
+    "scale": scale_table,
     "machine": machine_line,
 }
 _BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -204,7 +208,7 @@ def render(text: str, results: Results) -> str:
 def read_results(folder: Path) -> dict[str, Json]:
     """Every `*.json` of a folder, of its `families/` and its `adaptation/`, by name: `NAME`, `families/NAME`, ..."""
     found = {path.stem: path for path in sorted(folder.glob("*.json"))}
-    for below in (FAMILIES, ADAPTATION):
+    for below in (FAMILIES, ADAPTATION, SCALE, SCORING):
         found |= {f"{below}{path.stem}": path for path in sorted((folder / below).glob("*.json"))}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items()}
 

@@ -1,6 +1,6 @@
 """How cost grows: with the catalogue, the history, the list of candidates, and the users of one machine.
 
-    python -m pocketrec.benchmarks.scale model.pocket --long-history long.pocket --json-dir benchmarks/results/scale
+    OMP_NUM_THREADS=1 python -m pocketrec.benchmarks.scale model.pocket --long-history long.pocket --json-dir benchmarks/results/scale
 
 writes `catalogue.json`, `history.json`, `candidates.json` and `users.json`, each with its series:
 
@@ -15,12 +15,14 @@ All sizes of an axis are timed in turns, so that the machine's other work hits t
 worked, the median: long calls are interrupted and short ones are not, and a busy machine would bend every line; `elapsed` is what
 passed meanwhile. Of the users, whose visits wait for the disk, it is what passed. Memory is the peak of a process of
 its own, without what importing numpy and onnxruntime takes. A series ends with its line and knees (`scale_line`).
+Without OMP_NUM_THREADS=1, numpy's own threads take part from 2,000 candidates or so on, and on a busy machine wait for each other.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -99,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "bundles": [Path(bundle).name for bundle in bundles],
             "fingerprints": [Reranker.load(bundle).engine.bundle.fingerprint for bundle in bundles],
             "width": WIDTH, "bits": BITS, "rounds": args.rounds, "seed": args.seed, "threads": 1,
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         }  # fmt: skip
         path = args.json_dir / f"{axis}.json" if args.json_dir else None
         write_measurement(path, "scale", settings, {"axis": axis, "series": series})
