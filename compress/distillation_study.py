@@ -128,7 +128,7 @@ class Study:
             leave_one_out(sequences, stage="validation"),
             leave_one_out(sequences, stage="test"),
         )
-        self.some = _some(self.validation, VALIDATED_USERS, seed)
+        self.some = some_users(self.validation, VALIDATED_USERS, seed)
         self.meter = Meter(
             folder, name="student", item_ids=teacher.item_ids, validation=self.validation,
             item_counts=item_counts(self.training, len(self.teacher.item_table)), keep_repeats=False,
@@ -288,7 +288,7 @@ def _taught(**changes: Any) -> DistillConfig:
     return dataclasses.replace(basis, **changes)
 
 
-def _some(split: Split, n_users: int, seed: int) -> Split:
+def some_users(split: Split, n_users: int, seed: int) -> Split:
     """At most so many users of a split."""
     chosen = np.random.default_rng(seed).permutation(len(split.targets))[:n_users]
     return dataclasses.replace(

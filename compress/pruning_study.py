@@ -1,0 +1,119 @@
+"""What decides what to cut: `python -m pocketrec.compress.pruning_study CHECKPOINT --data FILE --json OUT`.
+
+The same share of heads, units and kernels is cut by each importance that `prune` knows, without any training afterwards, and
+NDCG@10 on validation items says what is left. Magnitude is what is usual where there are no data; Taylor's and Fisher's
+importances read the users' own sequences, in as many batches as a row says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from ..benchmarks.evaluate import evaluate_ranks
+from ..benchmarks.interactions import describe_data, map_items, read_interactions
+from ..benchmarks.machine import describe_machine
+from ..benchmarks.protocols import leave_one_out, training_sequences
+from ..benchmarks.ranking_metrics import paired_bootstrap, per_user
+from ..runtime.atomic_file import write_atomically
+from ..runtime.errors import InputError
+from .distillation_study import some_users
+from .item_bias import fold_item_bias
+from .layouts import load_teacher
+from .meter import TorchScorer
+from .models.protocol import SequenceModel
+from .prune import Importance, PruneConfig, can_prune, prune
+
+METRIC = "ndcg@10"
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """The rows, for a terminal."""
+    made = [f"teacher    NDCG@10 {result['teacher_ndcg10']:.5f} on {result['users']:,} validation users"]
+    for row in result["rows"]:
+        kept = row["kept"]
+        made.append(
+            f"{row['importance']:<10} {row['batches']:>3} batches   {row['parameters_cut']:>9,} numbers cut   "
+            f"{kept['value']:.1%} of it kept [{kept['low']:.1%}, {kept['high']:.1%}]"
+        )
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Cut in each way, and print what is left."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pocketrec.compress.pruning_study", description="What decides what to cut."
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--batches", type=int, nargs="+", default=[32])
+    parser.add_argument("--keep", type=float, default=0.5, help="share of heads and of feed-forward units")
+    parser.add_argument("--users", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    command = ["python", "-m", "pocketrec.compress.pruning_study", *(sys.argv[1:] if argv is None else argv)]
+    interactions = read_interactions(args.data)
+    loaded = load_teacher(args.checkpoint, interactions=interactions)
+    teacher = fold_item_bias(loaded.model)
+    if not can_prune(teacher):
+        raise InputError(
+            f"{args.checkpoint}: nothing says which parts of a {loaded.layout} model are cut together"
+        )
+    sequences = map_items(interactions, loaded.item_ids).sequences
+    training = training_sequences(sequences)
+    users = some_users(leave_one_out(sequences, stage="validation"), args.users, args.seed)
+
+    def gains(model: SequenceModel) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return per_user(evaluate_ranks(TorchScorer(model), users, n_top=0).ranks, METRIC)
+
+    before = gains(teacher)
+    config = PruneConfig(keep_heads=args.keep, keep_inner=args.keep)
+    rows: list[dict[str, Any]] = []
+    for importance in get_args(Importance):
+        for batches in args.batches if importance != "magnitude" else [0]:
+            how = dataclasses.replace(config, importance=importance, calibration_batches=max(1, batches))
+            pruned, _ = prune(teacher, training, how, seed=args.seed)
+            rows.append(
+                {
+                    "importance": importance,
+                    "batches": batches,
+                    "parameters_cut": _parameters(teacher) - _parameters(pruned),
+                    "kept": paired_bootstrap(gains(pruned), before, seed=args.seed).ratio.to_json(),
+                }
+            )
+    result = {
+        "schema_version": 1,
+        "command": shlex.join(command),
+        "data": describe_data(interactions),
+        "checkpoint_sha256": loaded.source.sha256,
+        "seed": args.seed,
+        "users": len(before),
+        "keep": args.keep,
+        "teacher_ndcg10": float(before.mean()),
+        "rows": rows,
+        "machine": describe_machine() | {"torch": torch.__version__},
+    }
+    write_atomically(args.json, [json.dumps(result, indent=1).encode() + b"\n"], overwrite=True)
+    print("\n".join(lines(result)))
+    return 0
+
+
+def _parameters(model: SequenceModel) -> int:
+    return sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
