@@ -168,6 +168,7 @@ def write_frontier(
     """`frontier.json` and, where anything was found, `frontier.svg`, each whole or not at all."""
     from ..benchmarks.machine import describe_machine
     from ..benchmarks.plots import Trial, pareto_front, standalone
+    from ..compress.search_space import describe
     from ..runtime.atomic_file import write_atomically
 
     title, teacher = road.before.figure
@@ -190,7 +191,7 @@ def write_frontier(
     write_atomically(folder / "frontier.json", [(json.dumps(said, indent=1) + "\n").encode()])
     if found.points:
         trials = [
-            Trial(_recipe(point), point.size_bytes, point.value, on_front=point.on_front)
+            Trial(describe(point.params), point.size_bytes, point.value, on_front=point.on_front)
             for point in found.points
         ]
         plot = standalone(pareto_front(trials, teacher, f"validation {title}"))
@@ -206,6 +207,8 @@ def _point(point: Point) -> dict[str, Any]:
 
 
 def _print_front(folder: Path, road: Road, found: Frontier, *, as_json: bool) -> None:
+    from ..compress.search_space import describe
+
     if as_json:
         print((folder / "frontier.json").read_text(encoding="utf-8"), end="")
         return
@@ -215,13 +218,9 @@ def _print_front(folder: Path, road: Road, found: Frontier, *, as_json: bool) ->
         time_text = "" if point.rerank_ms is None else f"   {point.rerank_ms:.3f} ms"
         kept = f"{point.value / teacher:.1%}" if teacher > 0 else "n/a"
         print(
-            f"  {point.size_bytes:>12,} B   {point.value:.4f} ({kept}){time_text}   {point.file}   {_recipe(point)}"
+            f"  {point.size_bytes:>12,} B   {point.value:.4f} ({kept}){time_text}   {point.file}   {describe(point.params)}"
         )
     print(f"{folder / 'frontier.json'}, {folder / 'frontier.svg'}")
-
-
-def _recipe(point: Point) -> str:
-    return " ".join(f"{name}={value:g}" for name, value in point.params.items())
 
 
 def _seconds(text: str) -> float:

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..benchmarks.recipes_table import RECIPES
 from . import families
 
 CHECKPOINTS = ("icsrec-sasrec", "pmixer-sasrec")
 """Of `families.ROWS`: a large catalogue with short histories, and a small one with long histories."""
-RECIPES = ("lossless", "balanced", "tiny")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

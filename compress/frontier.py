@@ -21,14 +21,14 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from ..runtime.errors import GateError, InputError
 from .report import LOG_LOSS, Measure
 from .road import Road
-from .search_space import Params, SearchSpace
+from .search_space import Choice, Params, SearchSpace, describe
 
 if TYPE_CHECKING:
     import optuna
@@ -62,7 +62,7 @@ class Point:
     """One finished trial."""
 
     number: int
-    params: dict[str, Any]
+    params: dict[str, Choice]
     size_bytes: int
     value: float
     """Of the metric, on validation."""
@@ -237,7 +237,10 @@ def _try_one(
     state = _optuna().trial.TrialState
     trial = study.ask()
     trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
-    params = {name: trial.suggest_categorical(name, list(choices)) for name, choices in space.choices.items()}
+    params = {
+        name: cast(Choice, trial.suggest_categorical(name, list(choices)))
+        for name, choices in space.choices.items()
+    }
     if _taken(study, {state.COMPLETE, state.RUNNING}, before=trial.number, params=params):
         study.tell(trial, state=state.PRUNED)
         if untried := _untried(study, space):
@@ -251,7 +254,7 @@ def _try_one(
     except GateError as error:
         trial.set_user_attr("refused", str(error))
         study.tell(trial, state=state.FAIL)
-        note(f"trial {trial.number}: {_said(params)}: left out: {error}")
+        note(f"trial {trial.number}: {describe(params)}: left out: {error}")
         return
     except BaseException:
         study.tell(trial, state=state.FAIL)
@@ -272,7 +275,7 @@ def _try_one(
             (folder / other.file).unlink(missing_ok=True)
     time_text = "" if measure.rerank_ms is None else f", {measure.rerank_ms:.3g} ms"
     note(
-        f"trial {trial.number}: {_said(params)}: {measure.size_bytes:,} bytes, {title} {value:.4f}{time_text}, {point.seconds:.0f} s"
+        f"trial {trial.number}: {describe(params)}: {measure.size_bytes:,} bytes, {title} {value:.4f}{time_text}, {point.seconds:.0f} s"
     )
 
 
@@ -325,10 +328,6 @@ def _alive(process: Any) -> bool:
     except PermissionError:
         return True
     return pid != os.getpid()
-
-
-def _said(params: Params) -> str:
-    return " ".join(f"{name}={value:g}" for name, value in params.items())
 
 
 def _optuna() -> Any:

@@ -263,7 +263,7 @@ class SequenceRoad:
 
     def place(self, recipe: Recipe) -> object:
         """See `Road.place`."""
-        return recipe.prune, recipe.distill, recipe.table, recipe.encoder, recipe.guard
+        return recipe.student, recipe.prune, recipe.distill, recipe.table, recipe.encoder, recipe.guard
 
     def _manifest(self, built: Built, metrics: dict[str, Any] | None) -> dict[str, Any]:
         return {

@@ -106,9 +106,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     "tiny": Recipe(
         name="tiny",
-        prune=PruneConfig(keep_heads=0.25, keep_inner=0.25),
-        distill=DistillConfig(),
-        table=TableConfig(bits=2),
+        prune=PruneConfig(keep_heads=0.5, keep_inner=0.25, max_drop=1.0),
+        distill=DistillConfig(table_learning_rate=3e-4),
+        table=TableConfig(bits=2, head_share=0.1, tail_share=0.55),
         encoder=EncoderConfig(),
         neighbors=NeighborsConfig(keep=0.95, bits=4),
         adaptation=AdaptationConfig(taste_width=0),

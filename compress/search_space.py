@@ -1,6 +1,7 @@
 """Which recipes a search goes through: a few choices of what costs bytes and what costs accuracy.
 
-    models of histories   bits of the table; its rank, as a share of the model's width; what pruning keeps; distilled or not
+    models of histories   bits of the table; its rank, as a share of the model's width; the share of rare items whose rows are
+                          codes of codebooks; what stays of the encoder, or what takes its place; distilled or not
     models of features    bits of the tables; what pruning keeps; distilled or not
     item-item weights     neighbours of each item; bits of a weight
 
@@ -18,19 +19,22 @@ from typing import Any, cast
 from .adapt import AdaptationConfig
 from .distill import DistillConfig
 from .item_item_road import ItemItemRoad
+from .models.protocol import SequenceModel
 from .neighbor_choice import NeighborsConfig
 from .pipeline import SequenceRoad
 from .pointwise_road import PointwiseRoad
-from .prune import PruneConfig, can_prune
+from .prune import TRANSFORMERS, PruneConfig, can_prune, innermost
 from .prune_pointwise import mlp_groups
 from .recipe import EncoderConfig, Recipe, TableConfig
 from .road import Road
+from .student import StudentConfig
 
-Choice = int | float
+Choice = int | float | str
 Params = Mapping[str, Choice]
 BITS = (8, 4, 3, 2)
 RANKS = (1.0, 0.75, 0.5)
 KEEPS = (1.0, 0.5, 0.25)
+TAILS = (0.0, 0.5)
 COUNTS = (128, 64, 32, 16, 8)
 
 
@@ -58,25 +62,26 @@ def space_of(road: Road, *, epochs: int, seed: int) -> SearchSpace:
     passes = (0, epochs) if epochs else (0,)
 
     def recipe(name: str, params: Params, **steps: Any) -> Recipe:
-        said = " ".join(f"{key}={value:g}" for key, value in params.items())
-        return Recipe(name=f"{name} {said}", seed=seed, encoder=EncoderConfig(), **steps)
+        return Recipe(name=f"{name} {describe(params)}", seed=seed, encoder=EncoderConfig(), **steps)
 
     match road:
         case SequenceRoad():
-            width = road.model.width
-            keeps = KEEPS if can_prune(road.model) else (1.0,)
+            width, encoders = road.model.width, _encoders(road.model, epochs=epochs)
 
             def of_sequence(params: Params) -> Recipe:
-                rank, keep = float(params["rank"]), float(params["keep"])
+                rank, tail = float(params["rank"]), float(params["tail"])
+                student, pruned = encoders[str(params["encoder"])]
                 return recipe(
-                    "searched", params,
-                    prune=None if keep == 1 else PruneConfig(keep_heads=keep, keep_inner=keep, keep_kernels=keep, max_drop=1.0),
-                    distill=_distilled(params),
-                    table=TableConfig(bits=int(params["bits"]), width=None if rank == 1 else max(1, round(rank * width))),
+                    "searched", params, student=student, prune=pruned, distill=_distilled(params),
+                    table=TableConfig(
+                        bits=int(params["bits"]), width=None if rank == 1 else max(1, round(rank * width)), tail_share=tail
+                    ),
                     adaptation=AdaptationConfig(taste_width=0),
                 )  # fmt: skip
 
-            choices = {"bits": BITS, "rank": RANKS, "keep": keeps, "epochs": passes}
+            choices = {
+                "bits": BITS, "rank": RANKS, "tail": TAILS, "encoder": tuple(encoders), "epochs": passes,
+            }  # fmt: skip
             return SearchSpace(choices=choices, recipe=of_sequence)
         case PointwiseRoad():
             keeps = KEEPS if mlp_groups(cast(Any, road.teacher)) else (1.0,)
@@ -109,3 +114,35 @@ def space_of(road: Road, *, epochs: int, seed: int) -> SearchSpace:
 
 def _distilled(params: Params) -> DistillConfig | None:
     return DistillConfig(epochs=int(params["epochs"])) if params["epochs"] else None
+
+
+def describe(params: Params) -> str:
+    """For people.
+
+    >>> describe({"bits": 4, "rank": 0.75, "encoder": "last layer"})
+    'bits=4 rank=0.75 encoder=last layer'
+    """
+    return " ".join(
+        f"{name}={value if isinstance(value, str) else f'{value:g}'}" for name, value in params.items()
+    )
+
+
+def _encoders(
+    model: SequenceModel, *, epochs: int
+) -> dict[str, tuple[StudentConfig | None, PruneConfig | None]]:
+    """What stays of the encoder, by name: the student and the pruning that make it. What has nothing of the teacher's
+    weights needs distillation."""
+    found: dict[str, tuple[StudentConfig | None, PruneConfig | None]] = {"whole": (None, None)}
+    pruned = {
+        keep: PruneConfig(keep_heads=keep, keep_inner=keep, keep_kernels=keep, max_drop=1.0)
+        for keep in KEEPS[1:]
+    }
+    if can_prune(model):
+        found |= {f"{keep:.0%}": (None, config) for keep, config in pruned.items()}
+    inner = innermost(model)
+    if isinstance(inner, TRANSFORMERS) and len(inner.layers) > 1:
+        last = StudentConfig(layers=(len(inner.layers) - 1,))
+        found |= {"last layer": (last, None), "50% of the last layer": (last, pruned[0.5])}
+    if epochs:
+        found["pooled"] = StudentConfig(architecture="pooled"), None
+    return found
