@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .recipes_table import recipe_rows
 from .scale_tables import SCALE, SCORING, scale_table, scoring_table
 
 Json = Mapping[str, Any]
@@ -30,6 +31,7 @@ COMPRESSION = (
 
 FAMILIES = "families/"
 ADAPTATION = "adaptation/"
+RECIPES = "recipes/"
 TEXTS = "games-text"
 REPLAYS = (
     ("SASRec, MovieLens-100K, the last 30% of the time", "ml-100k"),
@@ -149,6 +151,13 @@ def adaptation_table(results: Results) -> list[str]:
     return lines
 
 
+def recipes_table(results: Results) -> list[str]:
+    """What each named recipe gives."""
+    return recipe_rows(
+        {name.removeprefix(RECIPES): row for name, row in results.items() if name.startswith(RECIPES)}
+    )
+
+
 def texts_table(results: Results) -> list[str]:
     """Items that nobody has seen yet, ranked by their titles: the file of `benchmarks.cold_items`."""
     lines = ["| | bytes | one title, p50 | NDCG@10 among new items | among all |", "|---|---|---|---|---|"]
@@ -191,6 +200,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "compression": compression_table,
     "latency": latency_table,
     "families": families_table,
+    "recipes": recipes_table,
     "adaptation": adaptation_table,
     "texts": texts_table,
     "scoring": scoring_table,
@@ -206,9 +216,9 @@ def render(text: str, results: Results) -> str:
 
 
 def read_results(folder: Path) -> dict[str, Json]:
-    """Every `*.json` of a folder, of its `families/` and its `adaptation/`, by name: `NAME`, `families/NAME`, ..."""
+    """Every `*.json` of a folder, of its `families/`, `adaptation/` and `recipes/`, by name: `NAME`, `families/NAME`, ..."""
     found = {path.stem: path for path in sorted(folder.glob("*.json"))}
-    for below in (FAMILIES, ADAPTATION, SCALE, SCORING):
+    for below in (FAMILIES, ADAPTATION, RECIPES, SCALE, SCORING):
         found |= {f"{below}{path.stem}": path for path in sorted((folder / below).glob("*.json"))}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items()}
 
