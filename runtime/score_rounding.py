@@ -37,6 +37,8 @@ class ScoreRounding:
 
     def bound(self, user: NDArray[np.float32]) -> float:
         """Of the score of any item, for a user float32 (D,), D up to the stored width."""
+        if len(self.largest_sums) == 1:
+            return float(np.abs(user).max()) * float(self.largest_sums[0]) * _FLOAT_SLACK / 254
         padded = np.zeros(len(self.largest_sums) * self.block, np.float32)
         np.abs(user, out=padded[: len(user)])
         return float(padded.reshape(-1, self.block).max(axis=1).dot(self.largest_sums)) * _FLOAT_SLACK / 254

@@ -47,8 +47,8 @@ def exact_top_k(
     rows = contenders(scores, k, 2 * rounding)
     pieces = [exact(rows[start : start + _ROWS_AT_ONCE]) for start in range(0, len(rows), _ROWS_AT_ONCE)]
     found = pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [scores[:0]])
-    order = top_k(found, k)
-    return rows[order], found[order]
+    order = np.argsort(-found, kind="stable")[: max(k, 0)]  # of few rows, in ascending order
+    return rows.take(order), found.take(order)
 
 
 def contenders(scores: NDArray[np.float32], k: int, slack: float) -> NDArray[np.int64]:
@@ -77,18 +77,19 @@ def _at_least_kth(
     body = scores[: n_blocks * BLOCK].reshape(BLOCK, n_blocks)
     maxima = body.max(axis=0)
     blocks = np.flatnonzero(maxima >= _kth(maxima, k) - slack)
-    near = np.concatenate([body[:, blocks].ravel(), scores[n_blocks * BLOCK :]])
+    near = np.concatenate([body.take(blocks, axis=1).ravel(), scores[n_blocks * BLOCK :]])
     chosen = np.flatnonzero(near >= _kth(near, k) - slack)
     # place p of `near` is score p // len(blocks) of block p % len(blocks); the tail follows the blocks as it does the body
     place, column = np.divmod(chosen, len(blocks))
-    rows = np.where(
-        chosen < BLOCK * len(blocks),
-        place * n_blocks + blocks[column],
-        chosen + BLOCK * (n_blocks - len(blocks)),
-    )
-    return rows, near[chosen]
+    rows = place * n_blocks + blocks.take(column)
+    if n_blocks * BLOCK < n:
+        tail = chosen >= BLOCK * len(blocks)
+        rows[tail] = chosen[tail] + BLOCK * (n_blocks - len(blocks))
+    return rows, near.take(chosen)
 
 
 def _kth(scores: NDArray[np.float32], k: int) -> np.float32:
     """The k-th largest."""
-    return np.partition(scores, len(scores) - k)[len(scores) - k]
+    ordered, at = scores.copy(), len(scores) - k
+    ordered.partition(at)
+    return ordered[at]
