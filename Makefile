@@ -96,6 +96,7 @@ scale: $(VENV)/.compress.stamp
 	$(BIN)/python -m pocketrec.cli.long_history -o out/scale/long-history.pocket
 	$(MEASURE).scale $(BUNDLE) --long-history out/scale/long-history.pocket --json-dir $(RESULTS)/scale
 	$(BIN)/python -m pocketrec.benchmarks.readme_tables README.md $(RESULTS)
+	$(BIN)/python -m pocketrec.benchmarks.readme_tables docs/scale.md $(RESULTS)
 
 # Bundles made of the past alone, replayed on what came later (docs/adaptation.md); about an hour.
 LEARNED = out/adaptation

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .recipes_table import recipe_rows
-from .scale_tables import SCALE, SCORING, scale_table, scoring_table
+from .scale_tables import SCALE, SCORING, scale_lines, scale_table, scoring_table
 
 Json = Mapping[str, Any]
 Results = Mapping[str, Json]
@@ -205,6 +205,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "texts": texts_table,
     "scoring": scoring_table,
     "scale": scale_table,
+    "scale_lines": scale_lines,
     "machine": machine_line,
 }
 _BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

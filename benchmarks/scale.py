@@ -211,9 +211,11 @@ def grow_users(ranker: Reranker, sizes: Sequence[int], timing: Timing, seed: int
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             found[size] = measure_store(ranker, Path(folder), size, n_calls=timing.n_rounds, seed=seed)
+    # how far these medians may be off is not known: no two are told apart, and no knee is claimed
+    unsure: dict[str, float | None] = {"low": None, "high": None}
     return [
-        _series("one state read", "users", "ms", {n: of["get_ms"]["p50"] for n, of in found.items()}),
-        _series("one visit: read, rank, learn, save", "users", "ms", {n: of["session_ms"]["p50"] for n, of in found.items()}),
+        _series("one state read", "users", "ms", {n: {"value": of["get_ms"]["p50"], **unsure} for n, of in found.items()}),
+        _series("one visit: read, rank, learn, save", "users", "ms", {n: {"value": of["session_ms"]["p50"], **unsure} for n, of in found.items()}),
         _series("the store", "users", "bytes", {n: of["store_bytes"] for n, of in found.items()}),
     ]  # fmt: skip
 

@@ -71,6 +71,12 @@ def scale_table(results: Results) -> list[str]:
     return lines
 
 
+def scale_lines(results: Results) -> list[str]:
+    """`describe_series` of every series, as a list."""
+    found = (results[f"{SCALE}{axis}"] for axis in _AXES if f"{SCALE}{axis}" in results)
+    return [f"- {describe_series(series)}" for of in found for series in of["results"]["series"]]
+
+
 def describe_series(series: Json) -> str:
     """One sentence: the line, how straight it is, and each knee.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 from pocketrec.benchmarks.plots import Growth, cost_growth
+from pocketrec.benchmarks.readme_tables import read_results, render
 from pocketrec.benchmarks.scale_line import describe_growth
 from pocketrec.benchmarks.scale_tables import describe_series, scale_table, scoring_table
 
@@ -38,6 +40,13 @@ def test_a_row_each_series_with_the_axis_said_once() -> None:
     ]  # fmt: skip
     assert rows[1][-2] == "2.00 MB + 30 B per item"
     assert rows[2][-1].endswith("; bends at 100")
+
+
+def test_the_page_says_what_was_measured(repository: Path) -> None:
+    text = (repository / "docs" / "scale.md").read_text(encoding="utf-8")
+    assert render(text, read_results(repository / "benchmarks" / "results")) == text, (
+        "run python -m pocketrec.benchmarks.readme_tables docs/scale.md benchmarks/results"
+    )
 
 
 def test_nothing_measured_is_no_row() -> None:
