@@ -37,6 +37,12 @@ def add_peer_options(parser: argparse.ArgumentParser) -> None:
         help="where `python -m pocketrec.benchmarks.peers.environments FOLDER` made them",
     )
     group.add_argument(
+        "--keep-graphs",
+        metavar="FOLDER",
+        type=Path,
+        help="keep what peers make there, and use it again (default: thrown away)",
+    )
+    group.add_argument(
         "--ranked-users",
         metavar="N",
         type=count,
@@ -71,14 +77,16 @@ def run_with_peers(args: argparse.Namespace, track: Track) -> int:
     alone = str(args.json) == "-"
     if args.json is not None and not alone:
         check_writable(args.json)
-    with tempfile.TemporaryDirectory(prefix="pocketrec-peers-") as folder:
-        model = export_model(args.peers, args.data, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="pocketrec-peers-") as temporary:
+        folder = args.keep_graphs or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = export_model(args.peers, args.data, folder)
         results = run_peers(
             PeersConfig(
                 bundles=tuple(args.bundles),
                 data=args.data,
                 environments=args.environments,
-                output=Path(folder),
+                output=folder,
                 teacher=args.teacher,
                 keep_repeats=args.keep_repeats,
                 allow_unknown_items=args.allow_unknown_items,
@@ -106,7 +114,8 @@ def _command(args: argparse.Namespace) -> str:
     words = ["pocketrec", "bench", *map(str, args.bundles), "--data", str(args.data)]
     threads = None if args.threads is None else ",".join(map(str, args.threads))
     given = {
-        "teacher": args.teacher, "peers": args.peers, "environments": args.environments, "ranked-users": args.ranked_users,
+        "teacher": args.teacher, "peers": args.peers, "environments": args.environments,
+        "keep-graphs": args.keep_graphs, "ranked-users": args.ranked_users,
         "users": args.users, "rounds": args.rounds, "threads": threads, "seed": args.seed, "json": args.json,
     }  # fmt: skip
     for name, value in given.items():

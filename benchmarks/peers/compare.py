@@ -34,7 +34,8 @@ from ..protocols import Split, leave_one_out
 from .contestants import BundleContestant, Contestant, ContestantScorer, GraphContestant, size_of
 from .graph_memory import measure_graph_memory
 from .peer_list import PEERS, Peer
-from .protocol import Reply, ask
+from .quantized import quantized
+from .ranked import ranked
 from .torch_peer import ask_torch_peer
 from .workload import OPERATIONS, prepare
 
@@ -71,7 +72,7 @@ class PeersConfig:
     environments: Path
     """The folder that `environments` made; what is not there is a row that says so."""
     output: Path
-    """A folder for what the peers make."""
+    """A folder for what the peers make; what is there already, of the same graphs, is not made again."""
     teacher: Path | None = None
     """The uncompressed model as a bundle, measured beside."""
     peers: tuple[Peer, ...] = PEERS
@@ -109,12 +110,15 @@ def run_peers(config: PeersConfig, model: Model, track: Track = untracked) -> di
         for peer in config.peers:
             entry = _entry(peer.name, "peer", command=peer.command)
             if peer.runs_torch:
-                asked = ask_torch_peer(peer, config.environments, model.torch_modules, split, work, config)
+                asked = ask_torch_peer(peer, model.torch_modules, split, work, config)
                 entry |= asked.entry
                 if asked.ranking is not None:
                     rankings[peer.name], latency[peer.name] = asked.ranking, asked.latency
             else:
-                reply = _ask(peer, config, model, calibration)
+                reply = quantized(
+                    peer, model.graphs, calibration, environments=config.environments, output=config.output,
+                    timeout_s=config.timeout_s,
+                )  # fmt: skip
                 entry |= {
                     "error": reply.error,
                     "versions": reply.versions,
@@ -129,11 +133,19 @@ def run_peers(config: PeersConfig, model: Model, track: Track = untracked) -> di
             advance(1)
 
     n_items = len(model.item_ids)
+    files = {entry["name"]: entry["files"] for entry in entries if "files" in entry}
     for name, contestant in contestants.items():
+        scorer = ContestantScorer(contestant, n_items)
         with track(f"ranking, {name}", len(split)) as advance:
-            rankings[name] = evaluate_ranks(
-                ContestantScorer(contestant, n_items), split, keep_repeats=config.keep_repeats, progress=advance
-            )  # fmt: skip
+            if name in files:
+                graph = Path(files[name]["catalogue"])
+                rankings[name] = ranked(
+                    graph, scorer, split, keep_repeats=config.keep_repeats, progress=advance
+                )
+            else:
+                rankings[name] = evaluate_ranks(
+                    scorer, split, keep_repeats=config.keep_repeats, progress=advance
+                )
     latency |= _measure_latency(contestants, work, config, track)
     baseline = baseline_memory()
     for entry in entries:
@@ -277,19 +289,6 @@ def _open_graph(files: Mapping[str, Path | str], model: Model, config: PeersConf
         model.max_length,
         config.threads,
     )
-
-
-def _ask(peer: Peer, config: PeersConfig, model: Model, calibration: Mapping[str, Any]) -> Reply:
-    output = config.output.absolute() / peer.name
-    output.mkdir()
-    job = {
-        "peer": peer.name,
-        "graphs": {name: str(path.absolute()) for name, path in model.graphs.items()},
-        "calibration": calibration,
-        "output": str(output),
-    }
-    environment = config.environments.absolute() / peer.environment
-    return ask(environment, peer.worker, job, timeout_s=config.timeout_s)
 
 
 def _measure_latency(

@@ -13,6 +13,7 @@ from pathlib import Path
 REQUIREMENTS = Path(__file__).parent / "requirements"
 WORKER = Path(__file__).parent / "worker.py"
 TORCH_WORKER = Path(__file__).parent / "torch_worker.py"
+VECTOR_WORKER = Path(__file__).parent / "vector_worker.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from ..operations import Workload
 from ..protocols import Split
 from .peer_list import Peer
 from .protocol import Reply, ask
+from .quantized import kept_reply
 from .workload import OPERATIONS
 
 if TYPE_CHECKING:
@@ -41,72 +42,71 @@ class TorchMeasured:
 
 
 def ask_torch_peer(
-    peer: Peer,
-    environments: Path,
-    modules: Mapping[str, Path],
-    split: Split,
-    work: Workload,
-    config: PeersConfig,
+    peer: Peer, modules: Mapping[str, Path], split: Split, work: Workload, config: PeersConfig
 ) -> TorchMeasured:
     """Two processes: one that ranks and times, one for the peak memory of scoring the catalogue once."""
-    with tempfile.TemporaryDirectory(prefix="pocketrec-torch-") as name:
-        folder = Path(name)
-        _link_packages(folder / "pocketrec")
-        questions, answers = folder / "questions.npz", folder / "answers.npz"
+    environment = config.environments.absolute() / peer.environment
+    folder = config.output.absolute() / peer.name
+    row_of = {item_id: row for row, item_id in enumerate(work.catalogue)}
+    rounds = [
+        {
+            "history": [row_of[item_id] for item_id in work.history(n)],
+            "candidates": [row_of[item_id] for item_id in work.draw(n, work.candidates[0])],
+        }
+        for n in range(min(config.timing.n_rounds, len(work.histories)))
+    ]
+    job: dict[str, Any] = {
+        "peer": peer.name,
+        "modules": {graph: str(path.absolute()) for graph, path in modules.items()},
+        "questions": str(folder / "questions.npz"),
+        "answers": str(folder / "answers.npz"),
+        "keep_repeats": config.keep_repeats,
+        "rounds": rounds,
+        "k": work.k,
+        "threads": config.threads,
+        "max_seconds": config.timing.max_seconds,
+    }
+
+    def make() -> Reply:
         np.savez(
-            questions,
+            job["questions"],
             rows=np.concatenate(split.histories),
             lengths=np.array([len(history) for history in split.histories]),
             targets=split.targets,
         )
-        count = work.candidates[0]
-        row_of = {item_id: row for row, item_id in enumerate(work.catalogue)}
-        rounds = [
-            {
-                "history": [row_of[item_id] for item_id in work.history(n)],
-                "candidates": [row_of[item_id] for item_id in work.draw(n, count)],
-            }
-            for n in range(min(config.timing.n_rounds, len(work.histories)))
-        ]
-        job = {
-            "peer": peer.name,
-            "modules": {graph: str(path.absolute()) for graph, path in modules.items()},
-            "questions": str(questions),
-            "answers": str(answers),
-            "keep_repeats": config.keep_repeats,
-            "rounds": rounds,
-            "k": work.k,
-            "threads": config.threads,
-            "max_seconds": config.timing.max_seconds,
-        }
-
-        def run(task: str) -> Reply:
-            environment = environments.absolute() / peer.environment
-            variables = {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": str(config.threads)}
-            return ask(
-                environment, peer.worker, {**job, "task": task}, timeout_s=config.timeout_s, env=variables
+        with tempfile.TemporaryDirectory(prefix="pocketrec-torch-") as packages:
+            link_packages(Path(packages) / "pocketrec")
+            variables = {"PYTHONPATH": packages, "OMP_NUM_THREADS": str(config.threads)}
+            measured, memory = (
+                ask(
+                    environment, peer.worker, {**job, "task": task}, timeout_s=config.timeout_s, env=variables
+                )
+                for task in ("measure", "memory")
             )
+        content = {**measured.content, "peak_bytes": memory.content.get("peak_bytes")}
+        return Reply(content=content, error=measured.error, seconds=measured.seconds)
 
-        measured = run("measure")
-        entry: dict[str, Any] = {
-            "error": measured.error,
-            "versions": measured.versions,
-            "quantize_seconds": measured.content.get("quantize_seconds"),
-        }
-        if measured.error is not None:
-            return TorchMeasured(entry=entry)
-        memory = run("memory")
-        entry["size_bytes"] = measured.content["size_bytes"]
-        entry["memory"] = {} if memory.error else {"recommend": {"peak_bytes": memory.content["peak_bytes"]}}
-        with np.load(answers) as found:
-            ranking = Ranking(
-                ranks=found["ranks"],
-                top_rows=found["top_rows"],
-                n_items=len(work.catalogue),
-                repeated_targets=int(found["repeated_targets"]),
-                seconds=float(measured.content["ranking_seconds"]),
-            )
-        samples = measured.content["samples_ms"]
+    asked = [rounds, config.keep_repeats, config.threads, split.targets.tolist()]
+    reply = kept_reply(peer, environment, folder, modules.values(), asked, make)
+    entry: dict[str, Any] = {
+        "error": reply.error,
+        "versions": reply.versions,
+        "quantize_seconds": reply.content.get("quantize_seconds"),
+    }
+    if reply.error is not None:
+        return TorchMeasured(entry=entry)
+    peak_bytes = reply.content["peak_bytes"]
+    entry["size_bytes"] = reply.content["size_bytes"]
+    entry["memory"] = {} if peak_bytes is None else {"recommend": {"peak_bytes": peak_bytes}}
+    with np.load(job["answers"]) as found:
+        ranking = Ranking(
+            ranks=found["ranks"],
+            top_rows=found["top_rows"],
+            n_items=len(work.catalogue),
+            repeated_targets=int(found["repeated_targets"]),
+            seconds=float(reply.content["ranking_seconds"]),
+        )
+    samples = reply.content["samples_ms"]
     latency = {
         operation.name: {**summarize(np.array(samples[operation.name])), "in_turns": False, "speedup": None}
         if operation.name in samples
@@ -116,9 +116,9 @@ def ask_torch_peer(
     return TorchMeasured(entry=entry, ranking=ranking, latency=latency)
 
 
-def _link_packages(folder: Path) -> None:
+def link_packages(folder: Path) -> None:
     """`pocketrec` as its packages are installed here, by links: a namespace package without our environment."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     root = (__package__ or "").split(".")[0]
     for name in SHARED_PACKAGES:
         (found,) = import_module(f"{root}.{name}").__path__

@@ -39,7 +39,7 @@ def answer(job: Mapping[str, Any]) -> dict[str, Any]:
         made[name] = torch.load(path, weights_only=False).eval()  # our own file of a moment ago
         PEERS[job["peer"]](made[name])
     quantize_seconds = time.perf_counter() - began
-    with torch.inference_mode():
+    with torch.no_grad():
         if job["task"] == "memory":
             made["catalogue"](torch.arange(min(10, made["catalogue"].encoder.max_length))[None])
             return {"peak_bytes": _peak_bytes()}
