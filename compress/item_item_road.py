@@ -26,7 +26,8 @@ from .budget import Budget
 from .layouts import ItemItemTeacher
 from .meter import ranking_measure
 from .models.fold_in import MAX_LENGTH
-from .neighbor_choice import choose_neighbors, rounded_weights
+from .models.item_item import strongest
+from .neighbor_choice import choose_neighbors, neighbor_bytes, rounded_weights
 from .publication import describe_rankings, provenance, rounded
 from .recipe import Recipe
 from .report import Measure, StepReport
@@ -39,6 +40,8 @@ SKIPPED = {
     "adapt": "items have no vectors to learn in; a click counts from the moment it joins the history",
 }
 VERIFIED_HISTORIES = 4
+MANIFEST_BYTES = 7 << 10
+"""What the manifest of a finished bundle takes at most, test metrics and all."""
 
 
 class ItemItemRoad:
@@ -119,6 +122,14 @@ class ItemItemRoad:
         export_neighbors(path, content, self.validation.histories[::step][:VERIFIED_HISTORIES])
         return path
 
+    def room_bytes(self, bits: int) -> int | None:
+        """What `--max-size` leaves for neighbours, their weights in `bits` bits; None is no limit."""
+        if self.budget.max_size_bytes is None:
+            return None
+        least = rounded_weights(strongest(self.teacher.model, 1), bits)
+        other = self.export("least", least, {}).stat().st_size - neighbor_bytes(least.n_items, bits)
+        return max(0, self.budget.max_size_bytes - other - MANIFEST_BYTES)
+
     def rank(self, path: Path, split: Split, title: str, *, n_top: int = 0) -> Ranking:
         """Rank a split with a bundle through the runtime."""
         scorer = EngineScorer(Engine.load(path, verify=False))
@@ -160,7 +171,7 @@ def _run_steps(road: ItemItemRoad, recipe: Recipe) -> tuple[Neighbors, list[Step
     config, began = recipe.neighbors, time.perf_counter()
     if config is not None:
         neighbors, detail = choose_neighbors(
-            neighbors, config, road.validation, max_bytes=road.budget.max_size_bytes, max_length=MAX_LENGTH,
+            neighbors, config, road.validation, max_bytes=road.room_bytes(config.bits), max_length=MAX_LENGTH,
             keep_repeats=road.keep_repeats, metric=road.metric,
         )  # fmt: skip
         report("prune", detail, began)

@@ -90,7 +90,10 @@ def choose_neighbors(
         neighbors.count if max_bytes is None else max_bytes // neighbor_bytes(neighbors.n_items, config.bits)
     )
     tried: dict[int, float] = {}
-    for count in [count for count in counts if count <= most] or counts[:1]:
+    fitting = [count for count in counts if count <= most]
+    if fitting and fitting[-1] < most < neighbors.count:
+        fitting.append(most)  # what just fits, where more would be wanted
+    for count in fitting or counts[:1]:
         tried[count] = value(rounded_weights(strongest(neighbors, count), config.bits))
         if tried[count] >= wanted:
             break

@@ -218,6 +218,30 @@ def test_a_budget_that_holds(compress, tmp_path: Path) -> None:
     assert (tmp_path / "tiny.pocket").is_file()
 
 
+def test_the_nearest_bundle_is_named_and_kept_where_it_is_asked_for(compress, tmp_path: Path) -> None:
+    kept = tmp_path / "nearest.pocket"
+    result = compress("--recipe", "int8", "--max-size", "4KB", "--keep-nearest", kept)
+    assert result.exit_code == 1
+    assert re.search(
+        r"nearest: int8 \([\d,]+ bytes, NDCG@10 [+-]\d+\.\d\d%\), kept in .*nearest\.pocket", result.stderr
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["nearest.pocket"]
+    assert "accuracy" in Bundle.open(kept).manifest["metrics"]
+
+
+def test_time_and_another_metric(compress, tmp_path: Path) -> None:
+    options = ("--recipe", "lossless", "--metric", "hr@5", "--max-drop", "50%")
+    result = compress(*options, "--max-latency", "1s")
+    assert result.exit_code == 0
+    assert re.search(r"HR@5 0\.\d{4} -> 0\.\d{4}", result.stdout)
+    assert "hr@5" in Bundle.open(tmp_path / "tiny.pocket").manifest["steps"][0]["after"]
+    result = compress(*options, "--force", "--max-latency", "0.01us")
+    assert result.exit_code == 1
+    assert re.search(
+        r"re-ranking 100 candidates takes [\d.]+ ms, --max-latency allows 1e-05 ms", result.stderr
+    )
+
+
 def test_force_replaces(compress, tmp_path: Path) -> None:
     path = tmp_path / "tiny.pocket"
     path.write_text("old")

@@ -268,6 +268,9 @@ def test_the_fewest_that_keep_the_metric(monkeypatch: pytest.MonkeyPatch) -> Non
     small = options | {"max_bytes": 2 * neighbor_bytes(N_ITEMS, 8)}
     within, _ = choose_neighbors(everything, NeighborsConfig(keep=1.0), validation, **small)
     assert within.count <= 2
+    three = options | {"max_bytes": 3 * neighbor_bytes(N_ITEMS, 8)}
+    _, detail = choose_neighbors(everything, NeighborsConfig(keep=1.0), validation, **three)
+    assert list(detail["ndcg10_by_count"]) == ["1", "2", "3"], "what just fits is tried too"
 
 
 @pytest.mark.parametrize("fields", [{"count": 0}, {"keep": 0.0}, {"keep": 1.5}, {"bits": 5}])

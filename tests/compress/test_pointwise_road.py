@@ -137,6 +137,11 @@ def test_budgets(compress, tmp_path: Path) -> None:
     for budget, message in (
         (("--max-drop", "0%", "--recipe", "int8", "--bits", 2), "validation AUC fell from"),
         (("--max-size", "2KB", "--recipe", "int8"), "--max-size allows 2,000"),
+        (("--max-latency", "0.01us", "--recipe", "int8"), "--max-latency allows 1e-05 ms"),
+        (
+            ("--max-drop", "0%", "--recipe", "int8", "--bits", 2, "--metric", "logloss"),
+            "validation log loss rose from",
+        ),
     ):
         result = compress(*budget)
         assert result.exit_code == 1
