@@ -71,11 +71,24 @@ def _overview(manifest: Mapping[str, Any], size_bytes: int, fingerprint: str) ->
         f"{_count(items.get('count'))}, ids {_text(ids.get('kind'))}"
         + (f" ({id_details})" if id_details else ""),
     )
-    bits = table.get("bits")
-    yield "item table", f"{_text(table.get('format'))}, {_text(bits)} bits, width {_text(table.get('width'))}"
+    yield "item table", _rows(table)
+    for number, tier in enumerate(_records(table.get("tiers")), 1):
+        yield f"tier {number}", f"{_count(tier.get('count'))} items, {_rows(tier)}"
     yield "encoder", f"{_text(_mapping(manifest, 'encoder').get('weights'))} weights"
     yield "history", f"the last {_text(manifest.get('max_length'))} items"
     yield from _file(manifest, size_bytes, fingerprint)
+
+
+def _rows(table: Mapping[str, Any]) -> str:
+    """Of a table, or of one of its tiers."""
+    match table.get("format"):
+        case "tiers":
+            stored = "by how often items occur"
+        case "codebooks":
+            stored = f"{_text(table.get('codebooks'))} of {_text(table.get('entries'))} entries"
+        case _:
+            stored = f"{_text(table.get('bits'))} bits"
+    return f"{_text(table.get('format'))}, {stored}, width {_text(table.get('width'))}"
 
 
 def _pointwise(manifest: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pocketrec.cli.inspect import describe
-from pocketrec.runtime.bundle import write_bundle
+from pocketrec.runtime.bundle import Bundle, write_bundle
 
 MANIFEST: dict[str, Any] = {
     "name": "sasrec-beauty",
@@ -74,7 +74,10 @@ def test_the_parts_add_up_to_the_file(cli, bundle_path: Path) -> None:
     rows = [line.split() for line in cli("inspect", bundle_path).stdout.splitlines()]
     assert ["item_table", "6,400", f"{6400 / size_bytes:.1%}"] in rows
     assert ["encoder", "1,600", f"{1600 / size_bytes:.1%}"] in rows
-    assert ["manifest,", "alignment", f"{size_bytes - 8000:,}", f"{1 - 8000 / size_bytes:.1%}"] in rows
+    parts = {part["name"]: part["size"] for part in Bundle.open(bundle_path).manifest["parts"]}
+    rest = size_bytes - sum(parts.values())
+    assert ["record", f"{parts['record']:,}", f"{parts['record'] / size_bytes:.1%}"] in rows
+    assert ["manifest,", "alignment", f"{rest:,}", f"{rest / size_bytes:.1%}"] in rows
     assert ["total", f"{size_bytes:,}", "100.0%"] in rows
 
 
@@ -83,7 +86,7 @@ def test_json_is_the_manifest_and_the_sizes(cli, bundle_path: Path) -> None:
     assert content["size_bytes"] == bundle_path.stat().st_size
     assert content["file"] == str(bundle_path)
     assert {key: content["manifest"][key] for key in MANIFEST} == MANIFEST
-    assert [part["name"] for part in content["manifest"]["parts"]] == ["item_table", "encoder"]
+    assert [part["name"] for part in content["manifest"]["parts"]] == ["item_table", "encoder", "record"]
 
 
 def test_a_bare_manifest_is_shown_with_dashes(cli, tmp_path: Path) -> None:
@@ -167,3 +170,21 @@ def test_a_pointwise_bundle_shows_its_fields(cli_here, repository: Path) -> None
     ):
         assert line in shown
     assert "pocketrec.runtime.pointwise.PointwiseRanker" in result.stdout
+
+
+def test_shows_the_tiers_of_a_table() -> None:
+    head = {"count": 1210, "format": "rows", "bits": 4, "width": 64}
+    tail = {
+        "count": 10891,
+        "format": "codebooks",
+        "codebooks": 8,
+        "entries": 256,
+        "entry_bits": 4,
+        "width": 64,
+    }
+    table = {"format": "tiers", "width": 64, "tiers": [head, tail]}
+    shown = describe({**MANIFEST, "parts": [], "item_table": table}, "x.pocket", 1000, "0" * 64)
+    lines = [" ".join(line.split()) for line in shown]
+    assert "item table tiers, by how often items occur, width 64" in lines
+    assert "tier 1 1,210 items, rows, 4 bits, width 64" in lines
+    assert "tier 2 10,891 items, codebooks, 8 of 256 entries, width 64" in lines
