@@ -87,12 +87,12 @@ def run(args: argparse.Namespace, track: Track, program: str) -> int:
     from ..runtime.atomic_file import write_atomically
     from ..runtime.errors import GateError
     from .bench import BenchConfig, run_bench
-    from .bench_gates import Limits, failed
+    from .bench_gates import Limits, failed, gate_text
     from .latency import Timing
     from .machine import available_cores
     from .markdown_report import results_markdown
     from .report import render_report
-    from .results_table import gate_text, results_lines
+    from .results_table import results_lines
 
     alone = str(args.json) == "-"
     wanted = [args.report, args.markdown, *([] if alone else [args.json])]

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .number_format import bytes_text, ms_text, percent_text
+
 Json = Mapping[str, Any]
 HEADLINE_METRIC = "ndcg@10"
 HEADLINE_CANDIDATES = 100
@@ -47,6 +49,19 @@ def judge(results: Json, limits: Limits) -> list[dict[str, Any]]:
 def failed(gates: Sequence[Json]) -> list[Json]:
     """Those that did not hold."""
     return [gate for gate in gates if not gate["passed"]]
+
+
+def gate_text(gate: Json) -> str:
+    """One limit and what was measured.
+
+    >>> gate = {"system": "b", "gate": "size", "limit": 4e5, "value": 421332, "passed": False, "certain": True}
+    >>> gate_text(gate)
+    'b: size 421 kB, limit 400 kB: broken'
+    """
+    show = {"drop": percent_text, "size": bytes_text, "latency": ms_text}[gate["gate"]]
+    verdict = "kept" if gate["passed"] else "broken"
+    doubt = "" if gate["certain"] else ", but the interval holds the limit"
+    return f"{gate['system']}: {gate['gate']} {show(gate['value'])}, limit {show(gate['limit'])}: {verdict}{doubt}"
 
 
 def _of(system: Json, results: Json, limits: Limits) -> Iterator[dict[str, Any]]:

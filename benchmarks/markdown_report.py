@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .bench_gates import gate_text
 from .compare_results import Change, Thresholds, regressions
 from .number_format import (
     bytes_text,
@@ -62,12 +63,18 @@ def _results(results: Json) -> Iterator[str]:
     yield from _table(
         ("", "size", "NDCG@10", "kept (95% interval)", "HR@10", "re-ranking adds"), list(_systems(results))
     )
+    if results.get("gates"):
+        yield ""
+        yield from (f"- {_cell(gate_text(gate))}" for gate in results["gates"])
     yield ""
     header = ("operation", "threads", "bundle", "p50", "p99", "speed-up (95% interval)")
     yield from _table(header, list(_latency(results)))
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield f"{_cell(machine['cpu'])}, {machine['cores']} cores; Python {_cell(machine['python'])}, {_cell(versions)}."
+    if results.get("notes"):
+        yield ""
+        yield from (f"- {_cell(note)}" for note in results["notes"])
     if results["command"]:
         yield ""
         yield f"    {results['command']}"

@@ -100,6 +100,24 @@ def bits_text(value: Number) -> str:
     return f"{significant(value)} bits" if _known(value) else MISSING
 
 
+def millijoules_text(value: Number) -> str:
+    """Energy.
+
+    >>> millijoules_text(12.345)
+    '12.3 mJ'
+    """
+    return f"{significant(value)} mJ" if _known(value) else MISSING
+
+
+def watts_text(value: Number) -> str:
+    """Power.
+
+    >>> watts_text(28.04)
+    '28.0 W'
+    """
+    return f"{significant(value)} W" if _known(value) else MISSING
+
+
 FORMATS = {
     "bits": bits_text,
     "bytes": bytes_text,
@@ -109,6 +127,8 @@ FORMATS = {
     "ratio": ratio_text,
     "count": count_text,
     "rate": rate_text,
+    "millijoules": millijoules_text,
+    "watts": watts_text,
 }
 
 
@@ -126,7 +146,7 @@ def interval_text(interval: Mapping[str, Number] | None, kind: str) -> str:
     low, high = show(interval["low"]), show(interval.get("high"))
     if high == MISSING:
         return f"≥ {low}"
-    for unit in (" B", " kB", " MB", " GB", " µs", " ms", " s", "%", TIMES, "/s"):
+    for unit in (" B", " kB", " MB", " GB", " µs", " ms", " s", "%", TIMES, "/s", " mJ"):
         if low.endswith(unit) and high.endswith(unit):
             return f"{low.removesuffix(unit)}{DASH}{high}"
     return f"{low}{DASH}{high}"
@@ -140,8 +160,14 @@ def metric_title(name: str) -> str:
 
 
 def operation_title(operation: str, size: int | None) -> str:
-    """`rerank 100`, `recommend 10`, `load`."""
-    return f"{operation} {size}" if size else operation
+    """`rerank 100`, `load`, `encode 64 at once`, `load, cold cache`."""
+    match operation:
+        case "encode_batch":
+            return f"encode {size} at once"
+        case "load_cold":
+            return "load, cold cache"
+        case _:
+            return f"{operation} {size}" if size else operation
 
 
 def protocol_text(settings: Mapping[str, Any]) -> str:

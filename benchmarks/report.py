@@ -1,6 +1,7 @@
 """The report: one HTML page that needs nothing else, drawn from the results object alone.
 
-`render_report(results) -> str`. Every figure on the page is a `<data value="...">` whose value is the very
+`render_report(results) -> str`. What other tools made of the same checkpoint (`pocketrec bench --peers`) and a search through
+recipes (`pocketrec compress --frontier`) are shown beside it where they are given. Every figure on the page is a `<data value="...">` whose value is the very
 number of the results object (docs/results-schema.md), and the object itself is embedded as JSON (`<script
 id="results">`), so that whoever has the page has the data. No network, no fonts of others, no script that
 runs; light, dark and print.
@@ -20,22 +21,27 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from .number_format import FORMATS, flatten, interval_text, metric_title, operation_title
+from .bench_gates import HEADLINE_METRIC, headline_rows
+from .number_format import FORMATS, flatten, interval_text, metric_title, operation_title, protocol_text
 from .plots import Curve, Point, cumulative_latency, ms_tick, size_against_accuracy
+from .report_beside import frontier_view, peers_view
 
 Json = Mapping[str, Any]
 
-HEADLINE_METRIC = "ndcg@10"
-"""Unless the results' settings name another one, as those of pointwise models do."""
-HEADLINE_CANDIDATES = 100
 N_COLOURS = 6
 """Colours for bundles in the page's style; the teacher has one of its own."""
 
 
-def render_report(results: Json) -> str:
-    """The page for a results object of `bench.run_bench`."""
+def render_report(results: Json, *, peers: Json | None = None, frontier: Json | None = None) -> str:
+    """The page for a results object of `bench.run_bench`, and for what else was measured of the same model.
+
+    Args:
+        peers: what `pocketrec bench --peers` wrote.
+        frontier: what `pocketrec compress --frontier` wrote.
+    """
+    beside = {name: one for name, one in (("peers", peers), ("frontier", frontier)) if one is not None}
     colours = _colours(results["systems"])
-    rerank = _rerank_rows(results)
+    rerank = headline_rows(results)
     return _template().render(
         results=results,
         headline_name=headline_metric(results),
@@ -49,11 +55,16 @@ def render_report(results: Json) -> str:
         curves=_curves(rerank, colours),
         spreads=_spreads(results["latency"], results["settings"]["threads"][0]),
         latency=_by_operation(results["latency"]),
+        batches=_batches(results),
         kept=_kept(results),
+        segments_kept=_segments_kept(results),
+        split=protocol_text(results["settings"]),
+        peers=None if peers is None else peers_view(peers),
+        frontier=None if frontier is None else frontier_view(frontier),
         steps={system["name"]: _waterfall(system) for system in results["systems"] if system["steps"]},
         cutoff_names=list(results["popularity"]["metrics"]),
         part_names=sorted({part["name"] for system in results["systems"] for part in system["parts"]}),
-        embedded=Markup(json.dumps(results, allow_nan=False).replace("<", "\\u003c")),
+        embedded=Markup(json.dumps({**results, **beside}, allow_nan=False).replace("<", "\\u003c")),
     )
 
 
@@ -78,7 +89,7 @@ def headline(results: Json) -> dict[str, Any]:
     kept = (
         comparison["accuracy"]["metrics"][metric]["ratio"] if comparison else recorded_ratio(system, metric)
     )
-    rows = {row["system"]: row for row in _rerank_rows(results)}
+    rows = {row["system"]: row for row in headline_rows(results)}
     size = {
         "ratio": system["checkpoint_ratio"],
         "from": system["checkpoint_bytes"],
@@ -118,15 +129,6 @@ def _colours(systems: Sequence[Json]) -> dict[str, str]:
     return colours | {name: f"var(--s{n % N_COLOURS + 1})" for n, name in enumerate(bundles)}
 
 
-def _rerank_rows(results: Json) -> list[Json]:
-    """Reranking the headline's number of candidates (else the smallest measured) on the first number of threads."""
-    threads = results["settings"]["threads"][0]
-    rows = [row for row in results["latency"] if row["operation"] == "rerank" and row["threads"] == threads]
-    sizes = {row["size"] for row in rows}
-    size = HEADLINE_CANDIDATES if HEADLINE_CANDIDATES in sizes else min(sizes, default=None)
-    return [row for row in rows if row["size"] == size]
-
-
 def _scatter(results: Json, colours: Mapping[str, str]) -> Markup:
     points = []
     for system in results["systems"]:
@@ -157,7 +159,7 @@ def _by_operation(rows: Sequence[Json]) -> list[tuple[str, list[Json]]]:
 
 def _spreads(rows: Sequence[Json], threads: int) -> dict[str, Any]:
     """Where the 5th, 25th, 50th, 75th and 95th percentiles lie on one logarithmic axis, in percent of its width."""
-    rows = [row for row in rows if row["threads"] == threads]
+    rows = [row for row in rows if row["threads"] == threads and row["operation"] != "encode_batch"]
     low = math.log10(min(row["percentiles_ms"][5] for row in rows)) - 0.08
     high = math.log10(max(row["percentiles_ms"][95] for row in rows)) + 0.08
 
@@ -172,26 +174,53 @@ def _spreads(rows: Sequence[Json], threads: int) -> dict[str, Any]:
     return {"groups": groups, "ticks": [(place(ms), ms_tick(ms)) for ms in decades], "threads": threads}
 
 
+def _batches(results: Json) -> list[tuple[int, dict[str, list[Json]]]]:
+    """For each number of threads, the rows of encoding one and several histories at once, by system and growing."""
+    found: dict[int, dict[str, list[Json]]] = {}
+    for row in sorted(results["latency"], key=lambda row: row.get("batch", 1)):
+        if row["operation"] in ("encode", "encode_batch"):
+            found.setdefault(row["threads"], {}).setdefault(row["system"], []).append(row)
+    return [(threads, rows) for threads, rows in found.items() if any(len(row) > 1 for row in rows.values())]
+
+
 def _kept(results: Json) -> dict[str, Any] | None:
-    """The share kept of every metric by every bundle, and where it lies on one common axis, in percent of its width."""
-    if not results["comparisons"]:
-        return None
+    """The share kept of every metric by every bundle, on one common axis."""
     found = {name: entry["accuracy"]["metrics"] for name, entry in results["comparisons"].items()}
-    ratios = [metric["ratio"] for metrics in found.values() for metric in metrics.values()]
+    rows = [
+        (metric_title(metric), {name: metrics[metric]["ratio"] for name, metrics in found.items()})
+        for metric in results["popularity"]["metrics"]
+    ]
+    return _on_one_axis(rows) if found else None
+
+
+def _segments_kept(results: Json) -> dict[str, Any] | None:
+    """The share kept of NDCG@10 by every bundle in every segment, on one common axis."""
+    rows = [
+        (
+            f"{segment['kind']}: {segment['name']}",
+            {name: segment["systems"][name]["kept"]["ndcg@10"] for name in results["comparisons"]},
+        )
+        for segment in results["segments"]
+    ]
+    return _on_one_axis(rows) if rows and results["comparisons"] else None
+
+
+def _on_one_axis(rows: Sequence[tuple[str, Mapping[str, Json]]]) -> dict[str, Any]:
+    """Shares by system under each title, and where they and their intervals lie, in percent of the axis's width."""
+    ratios = [ratio for _, of in rows for ratio in of.values()]
     ends = [ratio[end] for ratio in ratios for end in ("low", "high") if ratio[end] is not None] or [1.0]
     low, high = min(0.985, *ends) - 0.005, max(1.005, *ends) + 0.005
 
     def place(value: float | None) -> float | None:
         return None if value is None else round(100 * (value - low) / (high - low), 2)
 
-    rows = []
-    for metric in results["popularity"]["metrics"]:
-        of = {name: metrics[metric]["ratio"] for name, metrics in found.items()}
-        places = {name: {end: place(ratio[end]) for end in ratio} for name, ratio in of.items()}
-        rows.append((metric, of, places))
+    placed = [
+        (title, of, {name: {end: place(ratio[end]) for end in ratio} for name, ratio in of.items()})
+        for title, of in rows
+    ]
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1e9) if (high - low) / step <= 5)
     shares = [1.0 + step * n for n in range(math.ceil((low - 1) / step), math.floor((high - 1) / step) + 1)]
-    return {"rows": rows, "one": place(1.0), "ticks": [(place(share), f"{share:.0%}") for share in shares]}
+    return {"rows": placed, "one": place(1.0), "ticks": [(place(share), f"{share:.0%}") for share in shares]}
 
 
 def _waterfall(system: Json) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .bench_gates import gate_text
 from .number_format import (
     DASH,
     TIMES,
@@ -17,12 +18,14 @@ from .number_format import (
     interval_text,
     metric_text,
     metric_title,
+    millijoules_text,
     ms_text,
     operation_title,
     percent_text,
     protocol_text,
     rate_text,
     ratio_text,
+    watts_text,
 )
 
 Json = Mapping[str, Any]
@@ -88,19 +91,6 @@ def _section(title: str, rows: Sequence[Row]) -> Iterator[str]:
     yield from (f"  {line}" for line in aligned([tuple(_plain_ascii(cell) for cell in row) for row in rows]))
 
 
-def gate_text(gate: Json) -> str:
-    """One limit and what was measured.
-
-    >>> gate = {"system": "b", "gate": "size", "limit": 4e5, "value": 421332, "passed": False, "certain": True}
-    >>> gate_text(gate)
-    'b: size 421 kB, limit 400 kB: broken'
-    """
-    show = {"drop": percent_text, "size": bytes_text, "latency": ms_text}[gate["gate"]]
-    verdict = "kept" if gate["passed"] else "broken"
-    doubt = "" if gate["certain"] else ", but the interval holds the limit"
-    return f"{gate['system']}: {gate['gate']} {show(gate['value'])}, limit {show(gate['limit'])}: {verdict}{doubt}"
-
-
 def _accuracy(results: Json) -> list[Row]:
     metrics = list(results["popularity"]["metrics"])
     rows: list[Row] = [("", *(metric_title(name) for name in metrics), "coverage@10")]
@@ -161,13 +151,13 @@ def _first_calls(results: Json) -> list[Row]:
 
 
 def _energy(energy: Json) -> list[Row]:
-    rows: list[Row] = [("", "system", "energy a call", "power", f"(idle {energy['idle_watts']:.1f} W)")]
+    rows: list[Row] = [("", "system", "energy a call", "power", f"(idle {watts_text(energy['idle_watts'])})")]
     return rows + [
         (
             operation_title(row["operation"], row["size"]),
             row["system"],
-            f"{row['millijoules']['value']:.3g} mJ",
-            f"{row['watts']:.1f} W",
+            millijoules_text(row["millijoules"]["value"]),
+            watts_text(row["watts"]),
             "",
         )
         for row in energy["rows"]

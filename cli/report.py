@@ -28,6 +28,15 @@ def add_parser(subparsers: Subparsers) -> None:
         "--markdown", metavar="FILE", type=Path, help="write Markdown, for a pull request; - prints it"
     )
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the page of the last run")
+    parser.add_argument(
+        "--peers", metavar="JSON", type=Path, help="show on the page what `pocketrec bench --peers` wrote"
+    )
+    parser.add_argument(
+        "--frontier",
+        metavar="JSON",
+        type=Path,
+        help="show on the page what `pocketrec compress --frontier` wrote",
+    )
     gates = parser.add_argument_group("tolerated in the second run: a relative change for the worse")
     for name, default in (("accuracy", "1%"), ("size", "1%"), ("latency", "10%"), ("memory", "10%")):
         gates.add_argument(
@@ -44,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from ..benchmarks.compare_results import Change, Thresholds, better_text, compare_results, regressions
     from ..benchmarks.markdown_report import comparison_markdown, results_markdown
     from ..benchmarks.report import render_report
+    from ..benchmarks.report_beside import FRONTIER_FIELDS, PEERS_FIELDS, check_beside
     from ..benchmarks.results_table import aligned, results_lines
     from ..runtime.atomic_file import write_atomically
     from ..runtime.errors import GateError, InputError
@@ -52,7 +62,15 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"{len(args.results)} files; expected one run to show, or two to compare: the old and the new"
         )
+    if args.html is None and (args.peers or args.frontier):
+        raise InputError("--peers and --frontier are shown on the page; say where with --html")
     runs = [_read(path) for path in args.results]
+    peers = args.peers and check_beside(
+        _json(args.peers), PEERS_FIELDS, str(args.peers), "pocketrec bench --peers"
+    )
+    frontier = args.frontier and check_beside(
+        _json(args.frontier), FRONTIER_FIELDS, str(args.frontier), "pocketrec compress --frontier"
+    )
     thresholds = Thresholds(
         accuracy=args.max_accuracy, size=args.max_size, latency=args.max_latency, memory=args.max_memory
     )
@@ -69,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if args.markdown is not None and str(args.markdown) != "-":
         write_atomically(args.markdown, [markdown.encode()])
     if args.html is not None:
-        write_atomically(args.html, [render_report(runs[-1]).encode()])
+        write_atomically(args.html, [render_report(runs[-1], peers=peers, frontier=frontier).encode()])
     if worse := regressions(changes):
         named = ", ".join(f"{c.system} {c.figure} {better_text(c.relative)}" for c in worse)
         raise GateError(_ascii(f"{len(worse)} of {len(changes)} figures worse than tolerated: {named}"))
@@ -81,12 +99,7 @@ def _read(path: Path) -> dict[str, Any]:
     from ..benchmarks.bench import SCHEMA_VERSION
     from ..runtime.errors import InputError
 
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: not JSON ({error}); expected what `pocketrec bench --json` writes"
-        ) from None
+    found = _json(path)
     version = found.get("schema_version") if isinstance(found, dict) else None
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -103,6 +116,17 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: without {', '.join(missing)}; expected what `pocketrec bench --json` writes"
         )
     return found
+
+
+def _json(path: Path) -> Any:
+    from ..runtime.errors import InputError
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: not JSON ({error}); expected what `pocketrec bench --json` writes"
+        ) from None
 
 
 def _ascii(line: str) -> str:

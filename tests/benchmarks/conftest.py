@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from pocketrec.benchmarks.accuracy import compare_rankings, describe_ranking
+from pocketrec.benchmarks.bench_gates import Limits, judge
 from pocketrec.benchmarks.beyond_accuracy import describe_lists, set_metrics
 from pocketrec.benchmarks.evaluate import Ranking
 from pocketrec.benchmarks.latency import Timing, compare, summarize
@@ -34,14 +37,19 @@ PARTS = {
     },
 }
 # Median milliseconds of the teacher, and how many times faster the bundles are.
-MEDIANS = {
+MEDIANS: dict[tuple[str, int | None], tuple[float, float]] = {
+    ("rerank", 10): (0.58, 2.3),
     ("rerank", 50): (0.62, 2.2),
     ("rerank", 100): (0.66, 2.1),
     ("rerank", 500): (0.98, 1.7),
+    ("rerank", 1000): (1.31, 1.6),
     ("recommend", 10): (1.31, 2.9),
     ("feedback", None): (0.041, 1.0),
     ("encode", None): (0.49, 2.6),
+    ("encode_batch", 16): (4.1, 1.4),
+    ("encode_batch", 256): (58.0, 1.3),
     ("load", None): (9.4, 1.9),
+    ("load_cold", None): (31.0, 3.0),
 }
 
 
@@ -51,22 +59,24 @@ MakeResults = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="session")
 def make_results() -> MakeResults:
     """`make_results(bundles, teacher=...)`: a results object like a real one, new at each call."""
-    return build_results
+    return lambda bundles=("beauty", "beauty-tiny"), *, teacher=True: copy.deepcopy(
+        build_results(bundles, teacher=teacher)
+    )
 
 
-def build_results(
-    bundles: tuple[str, ...] = ("beauty", "beauty-tiny"), *, teacher: bool = True
-) -> dict[str, Any]:
+@functools.cache
+def build_results(bundles: tuple[str, ...], *, teacher: bool) -> dict[str, Any]:
     """Results of `bundles`, beside a teacher or alone."""
     names = [*(["teacher"] if teacher else []), *bundles]
     reference = names[0] if len(names) > 1 else None
     rankings = {name: _ranking(name) for name in ("teacher", *bundles, "popularity")}
-    return {
+    results: dict[str, Any] = {
         "schema_version": 1,
         "created": "2026-05-04T10:11:12+00:00",
         "command": "pocketrec bench beauty.pocket beauty-tiny.pocket --teacher teacher.pocket --data Beauty.txt",
         "settings": {
             "protocol": "leave-one-out",
+            "split": {"kind": "leave-one-out"},
             "keep_repeats": False,
             "device": "cpu",
             "threads": [1, 2],
@@ -121,7 +131,83 @@ def build_results(
             "providers": ["CPUExecutionProvider"],
         },
         "seconds": 131.7,
-    }
+        "first_calls": [
+            {"system": name, "threads": 1, "device": "cpu", "load_ms": 11.2, "rerank_ms": 1.9, "recommend_ms": 4.4}
+            for name in names
+        ],
+        "energy": {
+            "idle_watts": 21.5,
+            "rows": [
+                {
+                    "operation": "rerank", "size": 100, "threads": 1, "system": name,
+                    "millijoules": {"value": 12.5 + n, "low": 11.75 + n, "high": 13.25 + n}, "watts": 29.25,
+                }
+                for n, name in enumerate(names)
+            ],
+        },
+        "notes": ["a cold load cannot be measured: this system has no posix_fadvise"],
+    }  # fmt: skip
+    limits = Limits(
+        max_drop=0.01 if reference is not None else None, max_size_bytes=400_000, max_latency_ms=0.5
+    )
+    return {**results, "gates": judge(results, limits)}
+
+
+@pytest.fixture(scope="session")
+def peers() -> dict[str, Any]:
+    """What `pocketrec bench --peers` writes, as far as the report reads it: ours, a peer, and one that failed."""
+    teacher, bundle = _ranking("teacher"), _ranking("beauty")
+    rng = np.random.default_rng(3)
+    base = 1.4 * np.exp(rng.normal(0, 0.05, 400))
+
+    def entry(name: str, kind: str, size: int | None, faster: float, **more: Any) -> dict[str, Any]:
+        kept = compare_rankings(bundle, teacher)
+        times = base / faster * np.exp(rng.normal(0, 0.02, 400))
+        speedup = None if kind == "float32" else compare(times, base).to_json()
+        return {
+            "name": name, "kind": kind, "command": None, "versions": {}, "error": None, "errors": {}, "size_bytes": size,
+            "quantize_seconds": None, "accuracy": describe_ranking(bundle), "kept": kept["metrics"],
+            "overlap": kept["overlap"],
+            "latency": {"recommend": {**summarize(times), "in_turns": True, "speedup": speedup}, "rerank": None},
+            "memory": {task: {"peak_bytes": 55_000_000, "added_bytes": 7_200_000} for task in ("rerank", "recommend")},
+            **more,
+        }  # fmt: skip
+
+    nothing = {"accuracy": None, "kept": None, "overlap": None, "latency": None, "memory": None}
+    return {
+        "schema_version": 1, "created": "2026-05-04T12:00:00+00:00", "command": "pocketrec bench beauty.pocket --peers model.pt",
+        "settings": {"protocol": "leave-one-out, test", "threads": 1, "users": N_USERS},
+        "model": {"checkpoint": "icsrec-sasrec-beauty.pt"}, "machine": {"cpu": "AMD EPYC 9R14"},
+        "reference": "teacher, float32 graph",
+        "contestants": [
+            entry("teacher, float32 graph", "float32", 3_571_204, 1.0),
+            entry("beauty", "bundle", 421_332, 3.1),
+            entry("onnxruntime dynamic, best known flags", "peer", 1_012_400, 1.6),
+            entry("torchao int8", "peer", None, 1.0, **nothing, error="exports no ONNX graph: aten::_weight_int8pack_mm is not known"),
+        ],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def frontier() -> dict[str, Any]:
+    """What `pocketrec compress --frontier` writes, as far as the report reads it."""
+    found = [
+        (210_000, 0.0561, True),
+        (260_000, 0.0558, False),
+        (300_000, 0.0588, True),
+        (520_000, 0.0602, True),
+    ]
+    return {
+        "schema_version": 1, "checkpoint": "icsrec-sasrec-beauty.pt", "metric": "NDCG@10", "settings": {"epochs": 2},
+        "teacher": {"bytes": 3_571_204, "value": 0.0603},
+        "trials": [
+            {
+                "number": n, "params": {"table_bits": 2 + n, "keep_inner": 0.5}, "bytes": size, "value": value,
+                "rerank_ms": None, "seconds": 12.0, "on_front": front, "file": f"trial-{n:04d}.pocket" if front else None,
+            }
+            for n, (size, value, front) in enumerate(found)
+        ],
+    }  # fmt: skip
 
 
 def _ranking(name: str) -> Ranking:
@@ -229,7 +315,7 @@ def _latency(names: list[str], reference: str | None) -> list[dict[str, Any]]:
     rows = []
     for threads in (1, 2):
         for (operation, size), (median, faster) in MEDIANS.items():
-            if operation == "load" and threads > 1:
+            if operation in ("load", "load_cold") and threads > 1:
                 continue
             rng = np.random.default_rng(threads)
             samples = {}
@@ -245,12 +331,9 @@ def _latency(names: list[str], reference: str | None) -> list[dict[str, Any]]:
                 speedup = None
                 if reference is not None and name != reference:
                     speedup = compare(samples[name], samples[reference]).to_json()
-                of = {
-                    "operation": operation,
-                    "size": size,
-                    "threads": threads,
-                    "system": name,
-                    "device": "cpu",
-                }
-                rows.append({**of, **summarize(samples[name]), "speedup": speedup})
+                batch = size if operation == "encode_batch" and size else 1
+                of = {"operation": operation, "size": size, "batch": batch, "threads": threads}
+                summary = summarize(samples[name])
+                summary["per_second"] *= batch
+                rows.append({**of, "system": name, "device": "cpu", **summary, "speedup": speedup})
     return rows

@@ -88,6 +88,66 @@ def test_every_figure_is_in_the_results(results: dict[str, Any]):
         assert text in {show(value) for show in FORMATS.values()}, f"{text} is not {value}"
 
 
+def test_what_was_measured_beside_is_shown_with_its_own_figures(
+    make_results: MakeResults, peers: dict[str, Any], frontier: dict[str, Any]
+):
+    results = make_results()
+    html = render_report(results, peers=peers, frontier=frontier)
+    page = Page(html)
+    assert page.open_tags == []
+    whole = json.loads("".join(page.scripts))
+    assert whole == json.loads(json.dumps({**results, "peers": peers, "frontier": frontier}))
+    known, shown = numbers(whole), {value for value, _ in page.figures}
+    assert shown <= known
+    for entry in peers["contestants"]:
+        if entry["error"] is None:
+            assert {entry["size_bytes"], entry["accuracy"]["metrics"]["ndcg@10"]["value"]} <= shown
+            assert entry["latency"]["recommend"]["p50"]["value"] in shown
+    assert {trial["bytes"] for trial in frontier["trials"] if trial["on_front"]} <= shown
+    text = " ".join(page.text)
+    assert "exports no ONNX graph" in text, "a peer that failed keeps its row"
+    assert "table bits 2, keep inner 0.5" in text
+
+
+def test_limits_first_calls_energy_and_notes_are_shown(make_results: MakeResults):
+    results = make_results()
+    page = Page(render_report(results))
+    shown, text = {value for value, _ in page.figures}, " ".join(page.text)
+    kept = sum(gate["passed"] for gate in results["gates"])
+    assert 0 < kept < len(results["gates"])
+    assert f"Limits: {kept} of {len(results['gates'])} kept" in text
+    for gate in results["gates"]:
+        assert {gate["value"], gate["limit"]} <= shown
+    assert {call["load_ms"] for call in results["first_calls"]} <= shown
+    assert {row["millijoules"]["value"] for row in results["energy"]["rows"]} <= shown
+    assert results["notes"][0] in text
+    assert "Histories encoded a second" in text
+
+
+def test_results_of_an_earlier_version_are_still_shown(make_results: MakeResults):
+    results = make_results()
+    for name in ("gates", "notes", "energy", "first_calls"):
+        del results[name]
+    del results["settings"]["split"]
+    results["latency"] = [row for row in results["latency"] if row["operation"] != "encode_batch"]
+    for row in results["latency"]:
+        del row["p90"], row["batch"]
+    page = Page(render_report(results))
+    assert page.open_tags == []
+    assert list(results_lines(results))
+
+
+def test_the_temporal_cut_is_said(make_results: MakeResults):
+    results = make_results()
+    results["settings"] |= {
+        "protocol": "temporal",
+        "split": {"kind": "temporal", "quantile": 0.9, "cut": 1200.0},
+    }
+    said = "temporal, cut at 1200 (90% of the events before it)"
+    assert said in " ".join(Page(render_report(results)).text)
+    assert any(said in line for line in results_lines(results))
+
+
 def test_the_results_are_in_the_page(results: dict[str, Any]):
     page = Page(render_report(results))
     assert json.loads("".join(page.scripts)) == json.loads(json.dumps(results))
@@ -104,7 +164,7 @@ def test_the_main_figures_are_shown(make_results: MakeResults):
         for step in system["steps"]:
             assert {step["after"]["bytes"], step["after"]["ndcg10"]} <= shown
     for row in results["latency"]:
-        assert {row[name]["value"] for name in ("p50", "p95", "p99")} | {row["per_second"]} <= shown
+        assert {row[name]["value"] for name in ("p50", "p90", "p99")} | {row["per_second"]} <= shown
     text = " ".join(page.text)
     for comparison in results["comparisons"].values():
         for metric in comparison["accuracy"]["metrics"].values():
