@@ -78,7 +78,7 @@ FAR: dict[str, Any] = {"epochs": 8, "table_learning_rate": 3e-3}
 
 def study_rows(n_layers: int) -> dict[str, Row]:
     """The rows by name, the telling ones first; the teacher has `n_layers` layers."""
-    pooled = StudentConfig(architecture="pooled")
+    pooled = StudentConfig(architecture="pooled", hidden_width=32)
     noise = dataclasses.replace(pooled, start="noise")
     last = StudentConfig(layers=(n_layers - 1,))
     narrow = dataclasses.replace(last, width=6)
@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _taught(**changes: Any) -> DistillConfig:
     basis = DistillConfig(
-        epochs=4, patience=99, learning_rate=3e-3, hidden_weight=1.0, sampled_items=SAMPLED_ITEMS, prefixes_per_user=PREFIXES,
+        epochs=4, patience=99, learning_rate=5e-3, hidden_weight=1.0, sampled_items=SAMPLED_ITEMS, prefixes_per_user=PREFIXES,
         least_histories=1,
     )  # fmt: skip
     return dataclasses.replace(basis, **changes)

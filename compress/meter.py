@@ -25,7 +25,7 @@ from ..benchmarks.ranking_metrics import per_user
 from ..export.bundle_writer import BundleContent, export_bundle
 from ..export.encoder_graph import export_encoder
 from ..export.encoder_int8 import EncoderForm
-from ..export.encoder_timing import faster_int8_form, pooled_times
+from ..export.encoder_timing import faster_int8_form, graph_times, pooled_times
 from ..runtime.engine import Engine
 from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import FloatRows, ItemTable
@@ -121,6 +121,13 @@ class Meter:
         if isinstance(traced, PooledWeights):
             return "int8", pooled_times(traced, self._graph(model), lengths=lengths, seed=seed)
         return faster_int8_form(traced, width=model.width, lengths=lengths, seed=seed)
+
+    def encode_us(self, models: Mapping[str, SequenceModel], seed: int) -> dict[str, float]:
+        """Median times of float encoders of one width as graphs, on histories of the validation users, by name."""
+        first = next(iter(models.values()))
+        lengths = [min(len(history), first.max_length) for history in self.validation.histories]
+        graphs = {name: self._graph(model) for name, model in models.items()}
+        return graph_times(graphs, width=first.width, lengths=lengths, seed=seed)
 
     def _trace(self, model: SequenceModel) -> onnx.ModelProto | PooledWeights:
         """The float encoder; most steps change the table or the rounding alone, and tracing takes seconds."""

@@ -37,6 +37,7 @@ from .distill import DistillConfig
 from .fallback import GuardConfig
 from .neighbor_choice import NeighborsConfig
 from .prune import PruneConfig
+from .sparsify import SparsifyConfig
 from .student import StudentConfig
 from .table_form import TableConfig
 
@@ -67,6 +68,7 @@ class Recipe:
     """Of another shape than the teacher: fewer layers, fewer dimensions, another architecture."""
     prune: PruneConfig | None = None
     distill: DistillConfig | None = None
+    sparsify: SparsifyConfig | None = None
     table: TableConfig | None = None
     encoder: EncoderConfig | None = None
     neighbors: NeighborsConfig | None = None
@@ -127,6 +129,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "student": StudentConfig,
     "prune": PruneConfig,
     "distill": DistillConfig,
+    "sparsify": SparsifyConfig,
     "table": TableConfig,
     "encoder": EncoderConfig,
     "neighbors": NeighborsConfig,

@@ -1,4 +1,4 @@
-"""The steps of a sequence model, one after the other: student -> prune -> low rank -> distill -> table -> encoder -> fall back.
+"""The steps of a sequence model, one after the other: student -> prune -> low rank -> distill -> sparsify -> table -> encoder -> fall back.
 
 Each is measured as it would be deployed at that point, and said.
 """
@@ -23,6 +23,7 @@ from .models.protocol import SequenceModel
 from .prune import can_prune, innermost, prune
 from .recipe import Recipe
 from .report import Measure, StepReport, lost
+from .sparsify import sparsify
 from .student import make_student
 from .table_form import TableForm, describe_form, table_form
 
@@ -106,6 +107,11 @@ def run_steps(
             validate=lambda student: meter.validate(student, bits), track=track,
         )  # fmt: skip
         report("distill", detail, began)
+    if recipe.sparsify is not None:
+        began, dense = time.perf_counter(), model
+        model, detail = sparsify(model, recipe.sparsify)
+        times = meter.encode_us({"before": dense, "after": model}, recipe.seed)
+        report("sparsify", {**detail, "encode_us": times}, began)
     if bits is not None:
         rounding = "for users" if meter.for_users else "nearest"
         report("table", {**describe_form(bits), "rounding": rounding}, time.perf_counter(), bits)

@@ -46,8 +46,8 @@ class StudentConfig:
     width: int | None = None
     """Dimensions of item and user vectors, and of everything between them; unlike `table.width` it narrows the encoder too."""
     hidden_width: int | None = None
-    """Of a GRU's state (None: 64), or of the network over means (None: 32)."""
-    means: int = 3
+    """Of a GRU's state (None: 64), or of the network over means (None: 64)."""
+    means: int = 4
     """Weighted means of a `pooled` student."""
     start: Literal["teacher", "noise"] = "teacher"
     """`noise`: nothing of the teacher but its shape, to see what starting from it brings."""

@@ -40,9 +40,9 @@ class PooledConfig:
     """Rows of the item table, N."""
     width: int = 64
     """Length of an item's vector, D."""
-    n_means: int = 3
+    n_means: int = 4
     """Weighted means, K; at most `len(SPANS)`."""
-    hidden_width: int = 32
+    hidden_width: int = 64
     """Of the network over them, H."""
     max_length: int = 50
     """The longest history, L."""

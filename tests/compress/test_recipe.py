@@ -14,6 +14,7 @@ from pocketrec.compress.distill import DistillConfig
 from pocketrec.compress.fallback import GuardConfig
 from pocketrec.compress.prune import PruneConfig
 from pocketrec.compress.recipe import RECIPES, EncoderConfig, Recipe, TableConfig, load_recipe
+from pocketrec.compress.sparsify import SparsifyConfig
 from pocketrec.compress.student import StudentConfig
 from pocketrec.runtime.errors import InputError
 
@@ -40,6 +41,7 @@ OTHER_THAN_DEFAULT = Recipe(
         batch_size=64, prefixes_per_user=0, least_histories=7, dropout=0.1, average_decay=0.5, mask_history=False,
         hidden_weight=0.5, order_weight=0.25, order_length=10, sampled_items=256, teacher_top=32,
     ),
+    sparsify=SparsifyConfig(pattern="4:8", share=0.25),
     table=TableConfig(bits=2, width=32, head_share=0.1, head_bits=8, tail_share=0.5, tail_codes=4),
     encoder=EncoderConfig(products="float32"),
     guard=GuardConfig(max_drop=0.02),
@@ -57,7 +59,7 @@ def test_toml_and_back(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_no_default_hides_in_the_round_trip() -> None:
     """Every field of `OTHER_THAN_DEFAULT` differs from its default, so none can get lost on the way."""
-    for section in ("prune", "distill", "table", "encoder", "guard", "adaptation"):
+    for section in ("prune", "distill", "sparsify", "table", "encoder", "guard", "adaptation"):
         config = getattr(OTHER_THAN_DEFAULT, section)
         same = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) == f.default]
         assert same == (["bits"] if section == "encoder" else []), section  # 8 is the only one there is
@@ -93,7 +95,7 @@ def test_a_missing_section_is_a_step_that_is_skipped(tmp_path: Path) -> None:
     [
         (
             "[prun]\n",
-            r"unknown key 'prun'; expected student, prune, distill, table, encoder, neighbors, guard, adaptation, seed; did you mean 'prune'\?",
+            r"unknown key 'prun'; expected student, prune, distill, sparsify, table, encoder, neighbors, guard, adaptation, seed; did you mean 'prune'\?",
         ),
         ("sed = 1", r"unknown key 'sed'; .*did you mean 'seed'\?"),
         (
