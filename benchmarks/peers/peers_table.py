@@ -8,6 +8,7 @@ from typing import Any
 from ..results_table import aligned
 
 Json = Mapping[str, Any]
+ORDER = {"float32": 0, "teacher": 1, "bundle": 2, "peer": 3}
 HEADER = (
     "", "bytes", "NDCG@10", "kept (95% interval)", "top-10 agreement", "100 candidates, p50", "catalogue, p50", "memory added",
 )  # fmt: skip
@@ -15,9 +16,8 @@ HEADER = (
 
 def peers_rows(results: Json) -> list[tuple[str, ...]]:
     """A header and a row for each contestant: ours first, then the peers; what failed says why."""
-    order = {"float32": 0, "teacher": 1, "bundle": 2, "peer": 3}
     rows: list[tuple[str, ...]] = [HEADER]
-    for entry in sorted(results["contestants"], key=lambda entry: order[entry["kind"]]):
+    for entry in sorted(results["contestants"], key=lambda entry: ORDER[entry["kind"]]):
         if entry["error"] is not None:
             rows.append((title(entry), f"did not work: {entry['error']}", *[""] * (len(HEADER) - 2)))
             continue
@@ -71,5 +71,57 @@ def _p50(entry: Json, operation: str) -> str:
     found = entry["latency"][operation]
     if found is None:
         return "not possible"
-    ms = found["p50"]["value"]
+    return time_text(found["p50"]["value"])
+
+
+def time_text(ms: float) -> str:
+    """172 us, 1.13 ms."""
     return f"{ms:.2f} ms" if ms >= 1 else f"{ms * 1e3:.0f} us"
+
+
+def peers_markdown(results: Json, title_text: str = "") -> list[str]:
+    """For the README: the columns of `peers_rows`, ours in bold, versions beside the names; what failed keeps its row."""
+    lines = [f"| {' | '.join((title_text, *HEADER[1:]))} |", f"|{'---|' * len(HEADER)}"]
+    entries = sorted(results["contestants"], key=lambda entry: ORDER[entry["kind"]])
+    for entry, cells in zip(entries, peers_rows(results)[1:], strict=True):
+        name = f"**{cells[0]}**" if entry["kind"] == "bundle" else cells[0]
+        package = PACKAGES.get(entry["name"])
+        if package in entry["versions"]:
+            name = f"{name} ({entry['versions'][package]})"
+        lines.append(f"| {' | '.join((name, *cells[1:]))} |")
+    return lines
+
+
+PACKAGES = {
+    "onnxruntime dynamic": "onnxruntime",
+    "onnxruntime dynamic, best flags": "onnxruntime",
+    "onnxruntime static": "onnxruntime",
+    "optimum-cli": "optimum",
+    "Olive": "olive-ai",
+    "ModelOpt": "nvidia-modelopt",
+    "neural-compressor": "neural-compressor",
+    "torchao": "torchao",
+}
+"""Whose version a row shows."""
+
+
+def vectors_markdown(results: Json) -> list[str]:
+    """For the README: a row for each way to find the ten best of a table."""
+    table = results["table"]
+    head = f"{table['items']:,} x {table['width']}"
+    lines = [f"| {head} | bytes | recall@10 | p50 | over numpy |", "|---|---|---|---|---|"]
+    for row in results["rows"]:
+        name = f"**{row['name']}**" if row["name"].startswith("pocketrec") else row["name"]
+        if row["error"]:
+            lines.append(f"| {name} | did not work: {row['error']} | | | |")
+            continue
+        found = row["latency"]
+        cells = (
+            name,
+            size_text(row["size_bytes"]),
+            f"{row['recall']:.3f}",
+            time_text(found["p50"]["value"]),
+            f"{found['speedup']['ratio']['value']:.2f}x",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
