@@ -10,6 +10,7 @@
 #   make state      what a user's state costs and survives: kill -9, a million events, a hundred thousand users
 #   make scale      score a million items beside onnxruntime, and how cost grows with items, history, candidates, users
 #   make adaptation train, compress and replay what docs/adaptation.md reports (needs ../shared or SHARED=; about an hour)
+#   make studies    what each part of distillation and each importance of pruning brings, on Beauty (about half an hour)
 #   make text       compress all-MiniLM-L6-v2 on titles of games and measure cold items (needs ../shared or SHARED=; about 20 minutes)
 #   make format     rewrite the sources as `make check` wants them
 #   make clean      remove what the other targets made
@@ -153,6 +154,14 @@ text: $(VENV)/.dev.stamp
 	    --recipe lossless -o out/text/games.pocket --teacher-out out/text/games-teacher.pocket --force
 	$(BIN)/python -m pocketrec.benchmarks.cold_items out/text/games.pocket --reference out/text/games-teacher.pocket \
 	    --data $(GAMES).test.inter --items $(GAMES).item --json $(RESULTS)/games-text.json
+
+# Rows that are in the file already are not made again (docs/students.md).
+STUDIED = $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt
+.PHONY: studies
+studies: $(VENV)/.compress.stamp
+	mkdir -p $(RESULTS)/frontier
+	$(BIN)/python -m pocketrec.compress.distillation_study $(STUDIED) --json $(RESULTS)/frontier/distillation.json
+	$(BIN)/python -m pocketrec.compress.pruning_study $(STUDIED) --batches 8 32 --keep 0.25 --json $(RESULTS)/frontier/pruning.json
 
 format: $(VENV)/.dev.stamp
 	$(BIN)/ruff check --fix $(FOLDERS)
