@@ -7,19 +7,24 @@ One person chooses `N_EVENTS` times from lists of 100. In turns, event by event,
     model      the bundle's encoder on the history, and its scores of the candidates: what any ranking costs
     rerank     `User.rerank` after the new event; what it costs over the model is the adaptation's, and the app's comfort
     feedback   `User.feedback`: one choice learned
+    ... without taste
+               the same, where the bundle has a taste table, as if it had none
     river, mabwiser, vowpalwabbit
                the same job, to rank the 100 by features of the candidates and to learn the choice, where they are
                installed: logistic regression on the item's vector (River), a linear bandit with an arm an item
                (MABWiser, LinUCB), a contextual bandit with features of the actions (Vowpal Wabbit)
 
 The others know nothing of a sequence model: they rank by the items' vectors alone, so their cost compares with what the
-adaptation adds, `rerank` less `model`. One thread, monotonic clock, garbage collector at rest.
+adaptation adds, `rerank` less `model`. One thread, monotonic clock, garbage collector at rest. What goes before does not
+count: each call is made once untimed, `model` on the same history, the others by another user on the same list.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
+import importlib.metadata
 import importlib.util
 import json
 import shlex
@@ -32,6 +37,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.adaptation import OWN_EXPERTS
 from ..runtime.atomic_file import write_atomically
 from ..runtime.reranker import Reranker
 from .latency import quantile_interval
@@ -42,6 +48,7 @@ N_WARMUP = 30
 N_CANDIDATES = 100
 N_OTHERS = 60
 """Events of the libraries, which take up to a thousand times as long."""
+WITHOUT_TASTE = " without taste"
 Floats = NDArray[np.float32]
 
 
@@ -130,13 +137,17 @@ def measure_learners(ranker: Reranker, *, seed: int = 0, n_events: int = N_EVENT
     engine = ranker.engine
     rng = np.random.default_rng(seed)
     count = min(N_CANDIDATES, engine.n_items)
-    user, before = ranker.user(), ranker.user()
+    rankers = {"": ranker}
+    if ranker.prior is not None and ranker.prior.has_taste:
+        rankers[WITHOUT_TASTE] = without_taste(ranker)
+    users = {suffix: (made.user(), made.user()) for suffix, made in rankers.items()}
     met = engine.item_ids.ids(rng.integers(0, engine.n_items, 2 * engine.max_length).tolist())
-    for one in (user, before):
-        one.observe(*met)
+    for pair in users.values():
+        for one in pair:
+            one.observe(*met)
     installed = {name: make for name, make in OTHERS.items() if importlib.util.find_spec(name) is not None}
     others = {name: make(engine.n_items, engine.width) for name, make in installed.items()}
-    history: list[int] = engine.item_ids.rows(user.history).tolist()
+    history: list[int] = engine.item_ids.rows(users[""][0].history).tolist()
     samples: dict[str, list[int]] = {}
 
     def clock(name: str, call: Callable[[], object]) -> None:
@@ -157,12 +168,13 @@ def measure_learners(ranker: Reranker, *, seed: int = 0, n_events: int = N_EVENT
             def model(vectors: Floats = vectors, rows: NDArray[np.int64] = rows) -> None:
                 engine.score(engine.encode_vectors(vectors), rows[None])
 
-            model()  # each call once untimed, by another user: what ran before does not count
+            model()
             clock("model", model)
-            before.rerank(ids)
-            clock("rerank", lambda ids=ids: user.rerank(ids))
-            before.feedback(ids[chosen])
-            clock("feedback", lambda ids=ids, chosen=chosen: user.feedback(ids[chosen]))
+            for suffix, (user, before) in users.items():
+                before.rerank(ids)
+                clock("rerank" + suffix, lambda u=user, ids=ids: u.rerank(ids))
+                before.feedback(ids[chosen])
+                clock("feedback" + suffix, lambda u=user, item=ids[chosen]: u.feedback(item))
             history.append(int(rows[chosen]))
             if n < N_WARMUP + N_OTHERS and count == N_CANDIDATES:
                 items = engine.table.lookup(rows)
@@ -171,7 +183,24 @@ def measure_learners(ranker: Reranker, *, seed: int = 0, n_events: int = N_EVENT
                     clock(f"{name} learn", lambda o=other, r=rows, i=items, c=chosen: o.learn(r, i, c))
     finally:
         gc.enable()
-    return _described(samples, sorted(set(OTHERS) - set(installed)))
+    versions = {name: importlib.metadata.version(name) for name in installed}
+    return _described(samples, sorted(set(OTHERS) - set(installed))) | {"versions": versions}
+
+
+def without_taste(ranker: Reranker) -> Reranker:
+    """The same bundle as if it had no taste table: its experts are gone, the weights of the others as they are."""
+    described, n_own = ranker.engine.manifest["adaptation"], len(OWN_EXPERTS)
+
+    def own(of_experts: dict[str, list[float]]) -> dict[str, list[float]]:
+        return {source: weights[:n_own] for source, weights in of_experts.items()}
+
+    cut = {**described, "experts": list(OWN_EXPERTS), "variances": described["variances"][:n_own]}
+    cut["weights"] = own(described["weights"])
+    if "fresh" in described:
+        cut["fresh"] = {**described["fresh"], "weights": own(described["fresh"]["weights"])}
+    engine = copy.copy(ranker.engine)
+    engine.manifest = {**engine.manifest, "adaptation": cut}
+    return Reranker(engine, candidates=ranker.candidates)
 
 
 def _described(samples: dict[str, list[int]], missing: list[str]) -> dict[str, Any]:
@@ -183,12 +212,14 @@ def _described(samples: dict[str, list[int]], missing: list[str]) -> dict[str, A
             "p50_us": quantile_interval(ordered, 0.5).to_json(),
             "p95_us": quantile_interval(ordered, 0.95).to_json(),
         }
-    over = np.sort((np.array(samples["rerank"]) - np.array(samples["model"])) / 1000.0)
-    operations["rerank over model"] = {
-        "n": len(over),
-        "p50_us": quantile_interval(over, 0.5).to_json(),
-        "p95_us": quantile_interval(over, 0.95).to_json(),
-    }
+    for suffix in ("", WITHOUT_TASTE):
+        if "rerank" + suffix in samples:
+            over = np.sort((np.array(samples["rerank" + suffix]) - np.array(samples["model"])) / 1000.0)
+            operations["rerank over model" + suffix] = {
+                "n": len(over),
+                "p50_us": quantile_interval(over, 0.5).to_json(),
+                "p95_us": quantile_interval(over, 0.95).to_json(),
+            }
     median = {name: found["p50_us"]["value"] for name, found in operations.items()}
     ratios = {
         name.split()[0]: {
@@ -203,9 +234,9 @@ def _described(samples: dict[str, list[int]], missing: list[str]) -> dict[str, A
 
 def learners_lines(result: dict[str, Any]) -> list[str]:
     """For people."""
-    lines = [f"{'microseconds':<20} {'p50':>10}   {'p95':>10}"]
+    lines = [f"{'microseconds':<32} {'p50':>10}   {'p95':>10}"]
     for name, found in result["operations"].items():
-        lines.append(f"{name:<20} {found['p50_us']['value']:>10.1f}   {found['p95_us']['value']:>10.1f}")
+        lines.append(f"{name:<32} {found['p50_us']['value']:>10.1f}   {found['p95_us']['value']:>10.1f}")
     for name, ratio in result["times_as_long"].items():
         lines.append(
             f"{name}: {ratio['rank']:.0f} times as long to rank, {ratio['learn']:.0f} times to learn"

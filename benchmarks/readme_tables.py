@@ -33,6 +33,11 @@ FAMILIES = "families/"
 ADAPTATION = "adaptation/"
 RECIPES = "recipes/"
 TEXTS = "games-text"
+LEARNERS = {
+    "river": "River, logistic regression,",
+    "mabwiser": "MABWiser, LinUCB,",
+    "vowpalwabbit": "Vowpal Wabbit, contextual bandit,",
+}
 REPLAYS = (
     ("SASRec, MovieLens-100K, the last 30% of the time", "ml-100k"),
     ("pmixer's SASRec, MovieLens-1M, each user's last event", "ml-1m-pmixer"),
@@ -158,6 +163,28 @@ def recipes_table(results: Results) -> list[str]:
     )
 
 
+def learners_table(results: Results) -> list[str]:
+    """What ranking and learning cost beside libraries for online learning: the file of `benchmarks.learners`."""
+    found = results[f"{ADAPTATION}learners"]
+    median = {name: times["p50_us"]["value"] for name, times in found["operations"].items()}
+    lines = ["| median, one thread | rank 100 candidates | | learn a choice | |", "|---|---|---|---|---|"]
+
+    def line(title: str, rank: str, learn: str, ratios: Json | None = None) -> None:
+        ratio = {"rank": "", "learn": ""} if ratios is None else {k: f"{v:.0f}x" for k, v in ratios.items()}
+        cells = (title, f"{median[rank]:,.0f} us", ratio["rank"], f"{median[learn]:,.0f} us", ratio["learn"])
+        lines.append(f"| {' | '.join(cells)} |")
+
+    n_experts = len(found["experts"])
+    line(f"**pocketrec**, {n_experts} experts, over the model's own time", "rerank over model", "feedback")
+    if "feedback without taste" in median:
+        line("without a taste table", "rerank over model without taste", "feedback without taste")
+    for name, title in LEARNERS.items():
+        if f"{name} rank" in median:
+            version = found["versions"][name]
+            line(f"{title} {version}", f"{name} rank", f"{name} learn", found["times_as_long"][name])
+    return lines
+
+
 def texts_table(results: Results) -> list[str]:
     """Items that nobody has seen yet, ranked by their titles: the file of `benchmarks.cold_items`."""
     lines = ["| | bytes | one title, p50 | NDCG@10 among new items | among all |", "|---|---|---|---|---|"]
@@ -202,6 +229,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "families": families_table,
     "recipes": recipes_table,
     "adaptation": adaptation_table,
+    "learners": learners_table,
     "texts": texts_table,
     "scoring": scoring_table,
     "scale": scale_table,
