@@ -4,7 +4,8 @@
 #   make check      lint, format, types, import arrows
 #   make test       all tests, then test-bare
 #   make test-bare  the runtime's tests against the built wheel, with numpy and onnxruntime alone
-#   make results    measure every figure of the README again (needs ../shared or SHARED=; about 25 minutes)
+#   make results    measure every committed figure again, all of the next ones in one go (needs ../shared or SHARED=; about six hours)
+#   make compressed compress, measure and report ICSRec's and ICLRec's Beauty and MovieLens-100K (about half an hour)
 #   make families   the default recipe on every checkpoint of ../shared (about two hours; goes on where it stopped)
 #   make recipes    each named recipe on two checkpoints of ../shared (about half an hour; goes on where it stopped)
 #   make state      what a user's state costs and survives: kill -9, a million events, a hundred thousand users
@@ -54,7 +55,12 @@ test-bare: $(BARE)/.stamp
 # One checkpoint after the other: timings share the machine with nothing else.
 RESULTS = benchmarks/results
 SHARED ?= ../shared
-results: $(VENV)/.compress.stamp
+# `state` and `scale` measure a bundle that `compressed` makes; never in parallel, for timings share the machine.
+.PHONY: compressed
+results:
+	set -e; for part in compressed families recipes state scale adaptation studies text; do $(MAKE) $$part; done
+
+compressed: $(VENV)/.compress.stamp
 	mkdir -p out/beauty-icsrec out/beauty-iclrec
 	set -e; for model in icsrec iclrec; do \
 	    $(BIN)/pocketrec compress $(SHARED)/checkpoints/$$model-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt \
@@ -64,6 +70,7 @@ results: $(VENV)/.compress.stamp
 	done
 	$(BIN)/python -m pocketrec.cli.demo --ml-100k $(SHARED)/data/ml-100k
 	cp demo/report.json $(RESULTS)/demo-ml-100k.json
+	$(BIN)/python -m pocketrec.cli.evaluation_speed --json $(RESULTS)/scale/evaluation-20k-50k.json
 	$(BIN)/python -m pocketrec.benchmarks.readme_tables README.md $(RESULTS)
 
 # One checkpoint after the other, and bundles that are in out/families already are not made again.

@@ -50,6 +50,16 @@ def test_known_values() -> None:
     assert rmse(np.array([1.0, 5.0]), np.array([2.0, 3.0])) == pytest.approx(math.sqrt(2.5))
 
 
+def test_auc_agrees_with_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    random = np.random.default_rng(4)
+    labels = random.integers(0, 2, 500).astype(float)
+    scores = np.round(labels + random.standard_normal(500), 1)  # rounded, so that many tie
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    expected = stats.mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
+    assert auc(labels, scores) == pytest.approx(expected)
+
+
 def test_intervals_hold_the_value_and_narrow_with_rows() -> None:
     random = np.random.default_rng(0)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pocketrec.benchmarks.beyond_accuracy import set_metrics
 from pocketrec.benchmarks.ranking_metrics import (
     Interval,
     bootstrap_mean,
@@ -46,6 +47,20 @@ def test_agrees_with_ranx(ranks: np.ndarray):
     ours = mean_metrics(ranks)
     for name in names:
         assert ours[name] == pytest.approx(expected[asked[name]], abs=1e-9), name
+
+
+def test_precision_recall_and_f1_agree_with_ranx(ranks: np.ndarray):
+    ranx = pytest.importorskip("ranx")
+    lists = [
+        {("hit" if place == rank else f"other{place}"): 100.0 - place for place in range(1, 61)}
+        for rank in ranks
+    ]
+    run = {f"u{user}": scores for user, scores in enumerate(lists)}
+    qrels = ranx.Qrels({user: {"hit": 1} for user in run})
+    ours = set_metrics(ranks)
+    expected = ranx.evaluate(qrels, ranx.Run(run), list(ours))
+    for name, value in ours.items():
+        assert value == pytest.approx(expected[name], abs=1e-9), name
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=50))
