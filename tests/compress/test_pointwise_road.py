@@ -97,7 +97,9 @@ def test_keeps_what_the_teacher_knows_in_fewer_bytes(made: Path) -> None:
     assert small.manifest["split"] == {"kind": "recbole-random", "seed": 2020}
     assert small.manifest["features"]["fields"][1]["name"] == "user_id"
     sizes = {part["name"]: part["size"] for part in small.manifest["parts"]}
-    assert set(sizes) == {"scorer.onnx", "item_codes.0", "item_scales.0", "vocabularies", "item_features"}
+    assert set(sizes) == {
+        "scorer.onnx", "item_codes.0", "item_scales.0", "vocabularies", "item_features", "record"
+    }  # fmt: skip
     assert sizes["vocabularies"] < 200  # ids that follow each other cost nothing
 
 
