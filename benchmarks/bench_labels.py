@@ -23,7 +23,7 @@ from ..runtime.errors import InputError
 from ..runtime.pointwise import PointwiseRanker
 from ..runtime.pointwise_engine import PointwiseEngine
 from .file_cache import drop_from_cache, problem
-from .label_metrics import compare_logits, label_metrics
+from .label_metrics import compare_logits, label_metrics, mae, rmse
 from .labelled_rows import LabelledRows, LabelledSplits, read_labelled
 from .latency import Call
 from .latency_rows import LatencyRows, Operation
@@ -226,7 +226,9 @@ def _accuracy(labels: NDArray[np.float32], logits: NDArray[np.float32], seed: in
     metrics = {
         name: interval.to_json() for name, interval in label_metrics(labels, logits, seed=seed).items()
     }
-    return {"metrics": metrics, "coverage": {}, "sets": {}, "lists": {}, "seconds": None}
+    predicted = 1 / (1 + np.exp(-np.clip(np.asarray(logits, np.float64), -50, 50)))
+    errors = {"mae": mae(labels, predicted), "rmse": rmse(labels, predicted)}
+    return {"metrics": metrics, "errors": errors, "coverage": {}, "sets": {}, "lists": {}, "seconds": None}
 
 
 def _distinct(engine: PointwiseEngine, data: LabelledSplits, name: str | None) -> int | None:

@@ -42,7 +42,8 @@ def test_what_is_measured(results: dict) -> None:
     assert results["data"]["rows"] == {"train": 96, "valid": 12, "test": 12}
     (system,) = results["systems"]
     assert set(system["accuracy"]["metrics"]) == {"auc", "log_loss"} == set(results["popularity"]["metrics"])
-    auc = system["accuracy"]["metrics"]["auc"]
+    auc, errors = system["accuracy"]["metrics"]["auc"], system["accuracy"]["errors"]
+    assert 0 < errors["mae"] <= errors["rmse"] < 1
     assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1
     measured = [(row["operation"], row["size"]) for row in results["latency"]]
     assert measured[:2] == [("rerank", 10), ("load", None)]  # 12 items make no list of 50
