@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .peers.peers_table import peers_markdown, vectors_markdown
 from .recipes_table import recipe_rows
 from .scale_tables import SCALE, SCORING, scale_lines, scale_table, scoring_table
 
@@ -32,6 +33,7 @@ COMPRESSION = (
 FAMILIES = "families/"
 ADAPTATION = "adaptation/"
 RECIPES = "recipes/"
+PEERS = "peers/"
 TEXTS = "games-text"
 LEARNERS = {
     "river": "River, logistic regression,",
@@ -156,13 +158,6 @@ def adaptation_table(results: Results) -> list[str]:
     return lines
 
 
-def recipes_table(results: Results) -> list[str]:
-    """What each named recipe gives."""
-    return recipe_rows(
-        {name.removeprefix(RECIPES): row for name, row in results.items() if name.startswith(RECIPES)}
-    )
-
-
 def learners_table(results: Results) -> list[str]:
     """What ranking and learning cost beside libraries for online learning: the file of `benchmarks.learners`."""
     found = results[f"{ADAPTATION}learners"]
@@ -183,6 +178,13 @@ def learners_table(results: Results) -> list[str]:
             version = found["versions"][name]
             line(f"{title} {version}", f"{name} rank", f"{name} learn", found["times_as_long"][name])
     return lines
+
+
+def recipes_table(results: Results) -> list[str]:
+    """What each named recipe gives."""
+    return recipe_rows(
+        {name.removeprefix(RECIPES): row for name, row in results.items() if name.startswith(RECIPES)}
+    )
 
 
 def texts_table(results: Results) -> list[str]:
@@ -223,6 +225,25 @@ def machine_line(results: Results) -> list[str]:
     ]
 
 
+def peers_table(results: Results) -> list[str]:
+    """What other tools make of the same checkpoint: the files of `pocketrec bench --peers`."""
+    lines: list[str] = []
+    for title, name in (
+        ("ICSRec SASRec, Beauty", "beauty-icsrec"),
+        ("synthetic, 50,000 x 128", "synthetic-50k"),
+    ):
+        if (found := results.get(f"{PEERS}{name}")) is not None:
+            lines += [*([""] if lines else []), *peers_markdown(found, title)]
+    return lines
+
+
+def vectors_table(results: Results) -> list[str]:
+    """Our scoring of a table beside numpy, FAISS and usearch: the files of `cli.vector_search`."""
+    names = ("vectors-beauty", "vectors-50k-128", "vectors-1m-64")
+    tables = [vectors_markdown(results[f"{PEERS}{name}"]) for name in names if f"{PEERS}{name}" in results]
+    return [line for table in tables for line in (*table, "")][:-1]
+
+
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     "compression": compression_table,
     "latency": latency_table,
@@ -234,6 +255,8 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "scoring": scoring_table,
     "scale": scale_table,
     "scale_lines": scale_lines,
+    "peers": peers_table,
+    "vectors": vectors_table,
     "machine": machine_line,
 }
 _BLOCK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -245,9 +268,9 @@ def render(text: str, results: Results) -> str:
 
 
 def read_results(folder: Path) -> dict[str, Json]:
-    """Every `*.json` of a folder, of its `families/`, `adaptation/` and `recipes/`, by name: `NAME`, `families/NAME`, ..."""
+    """Every `*.json` of a folder, of its `families/`, `adaptation/`, `recipes/`, ..., by name: `NAME`, `families/NAME`, ..."""
     found = {path.stem: path for path in sorted(folder.glob("*.json"))}
-    for below in (FAMILIES, ADAPTATION, RECIPES, SCALE, SCORING):
+    for below in (FAMILIES, ADAPTATION, RECIPES, SCALE, SCORING, PEERS):
         found |= {f"{below}{path.stem}": path for path in sorted((folder / below).glob("*.json"))}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items()}
 
