@@ -13,6 +13,7 @@
 #   make adaptation train, compress and replay what docs/adaptation.md reports (needs ../shared or SHARED=; about an hour)
 #   make studies    what each part of distillation and each importance of pruning brings, on Beauty (about half an hour)
 #   make text       compress all-MiniLM-L6-v2 on titles of games and measure cold items (needs ../shared or SHARED=; about 20 minutes)
+#   make peers      other tools on the same checkpoints, each in its own environment (needs ../shared or SHARED=, 8 GB below PEERS=; about half an hour)
 #   make format     rewrite the sources as `make check` wants them
 #   make clean      remove what the other targets made
 
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 SOURCES = $(shell find runtime cli -name '*.py' -o -name py.typed) pyproject.toml constraints.txt README.md
 FOLDERS = runtime export benchmarks compress cli tests
 
-.PHONY: demo check test test-bare results families state format clean
+.PHONY: demo check test test-bare peers results families state format clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -169,6 +170,29 @@ studies: $(VENV)/.compress.stamp
 	mkdir -p $(RESULTS)/frontier
 	$(BIN)/python -m pocketrec.compress.distillation_study $(STUDIED) --json $(RESULTS)/frontier/distillation.json
 	$(BIN)/python -m pocketrec.compress.pruning_study $(STUDIED) --batches 8 32 --keep 0.25 --json $(RESULTS)/frontier/pruning.json
+
+# Other tools beside our bundles; `make compressed` makes the bundles of Beauty that it takes.
+PEERS ?= $(HOME)/.cache/pocketrec-peers
+peers: $(VENV)/.compress.stamp
+	mkdir -p out/peers/synthetic-50k $(RESULTS)/peers
+	-$(BIN)/python -m pocketrec.benchmarks.peers.environments $(PEERS)
+	$(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt \
+	    --recipe lossless -o out/beauty-icsrec/lossless.pocket --force
+	$(BIN)/pocketrec bench out/beauty-icsrec/bundle.pocket out/beauty-icsrec/lossless.pocket --teacher out/beauty-icsrec/teacher.pocket \
+	    --data $(SHARED)/data/beauty/Beauty.txt --peers $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --environments $(PEERS) \
+	    --keep-graphs out/peers/beauty-icsrec --threads 1 --json $(RESULTS)/peers/beauty-icsrec.json
+	set -e; cd out/peers/synthetic-50k; $(abspath $(BIN))/python -m pocketrec.cli.synthetic_teacher -o .; \
+	$(abspath $(BIN))/pocketrec compress teacher.safetensors --data interactions.txt --recipe balanced --epochs 0 -o balanced.pocket \
+	    --teacher-out float32.pocket --force; \
+	$(abspath $(BIN))/pocketrec compress teacher.safetensors --data interactions.txt --recipe lossless -o lossless.pocket --force
+	$(BIN)/pocketrec bench out/peers/synthetic-50k/balanced.pocket out/peers/synthetic-50k/lossless.pocket \
+	    --teacher out/peers/synthetic-50k/float32.pocket --data out/peers/synthetic-50k/interactions.txt \
+	    --peers out/peers/synthetic-50k/teacher.safetensors --environments $(PEERS) --keep-graphs out/peers/synthetic-50k/made \
+	    --threads 1 --ranked-users 500 --json $(RESULTS)/peers/synthetic-50k.json
+	$(BIN)/python -m pocketrec.cli.vector_search --environments $(PEERS) --teacher out/beauty-icsrec/teacher.pocket \
+	    --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/peers/vectors-beauty.json
+	$(BIN)/python -m pocketrec.cli.vector_search --environments $(PEERS) --items 50000 --width 128 --json $(RESULTS)/peers/vectors-50k-128.json
+	$(BIN)/python -m pocketrec.cli.vector_search --environments $(PEERS) --items 1000000 --width 64 --json $(RESULTS)/peers/vectors-1m-64.json
 
 format: $(VENV)/.dev.stamp
 	$(BIN)/ruff check --fix $(FOLDERS)
