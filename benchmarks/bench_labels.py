@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..runtime.errors import InputError
 from ..runtime.pointwise import PointwiseRanker
 from ..runtime.pointwise_engine import PointwiseEngine
-from .file_cache import drop_from_cache, problem
+from .file_cache import copies, drop_from_cache, problem
 from .label_metrics import compare_logits, label_metrics, mae, rmse
 from .labelled_rows import LabelledRows, LabelledSplits, read_labelled
 from .latency import Call
@@ -216,9 +216,10 @@ def _latency(
 
     paths = {system.name: system.path for system in systems}
     timed.measure(Operation("load", None, load, slow=True), paths, config.threads[0])
-    problems = sorted({why for path in paths.values() if (why := problem(path))})
-    if not problems:
-        timed.measure(Operation("load_cold", None, load_cold, slow=True), paths, config.threads[0])
+    with copies(paths) as fresh:
+        problems = sorted({why for path in fresh.values() if (why := problem(path))})
+        if not problems:
+            timed.measure(Operation("load_cold", None, load_cold, slow=True), fresh, config.threads[0])
     return timed.rows, problems
 
 

@@ -7,10 +7,14 @@ start cannot be measured, and `problem` says so in one line.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import mmap
 import os
+import shutil
+import tempfile
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +47,16 @@ def cached_share(path: Path) -> float | None:
         )
         del view  # else the map cannot be closed
     return None if failed else float((pages & 1).mean())
+
+
+@contextlib.contextmanager
+def copies(paths: Mapping[str, Path]) -> Generator[dict[str, Path]]:
+    """The same files in a temporary folder, for as long: what somebody has mapped cannot be dropped, a fresh copy can."""
+    with tempfile.TemporaryDirectory(prefix="pocketrec-", ignore_cleanup_errors=True) as folder:
+        made: dict[str, Path] = {}
+        for number, (name, path) in enumerate(paths.items()):
+            made[name] = Path(shutil.copyfile(path, Path(folder) / f"{number}-{path.name}"))
+        yield made
 
 
 def problem(path: Path) -> str | None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from .energy import find_meter, measure_energy
 from .evaluate import EngineScorer
-from .file_cache import drop_from_cache, problem
+from .file_cache import copies, drop_from_cache, problem
 from .latency import Call
 from .latency_rows import LatencyRows, Operation
 
@@ -134,8 +134,8 @@ def user_operations(work: Workload) -> list[Operation]:
     ]
 
 
-def load_operations(threads: int, device: Device, *, cold: bool) -> list[Operation]:
-    """Loading; its systems are paths. `cold` where the system's cache can be made to forget them (`file_cache`)."""
+def load_operations(threads: int, device: Device) -> tuple[Operation, Operation]:
+    """Loading, warm and cold; their systems are paths, the cold ones such as the cache can be made to forget (`file_cache`)."""
     from ..runtime.reranker import Reranker
 
     def load(path: Path, n: int) -> Call:
@@ -145,8 +145,7 @@ def load_operations(threads: int, device: Device, *, cold: bool) -> list[Operati
         drop_from_cache(path)
         return load(path, n)
 
-    found = [Operation("load", None, load, slow=True)]
-    return [*found, Operation("load_cold", None, load_cold, slow=True)] if cold else found
+    return Operation("load", None, load, slow=True), Operation("load_cold", None, load_cold, slow=True)
 
 
 def measure_latency(
@@ -177,10 +176,13 @@ def measure_latency(
                 asked = [one for one in operations if (one.name, one.size) in ENERGY_OF]
                 energy = measure_energy(meter, asked, rankers, threads=n_threads, seed=work.seed)
         del rankers
-    problems = {why for path in paths.values() if (why := problem(path))}
-    notes += sorted(problems)
-    for operation in load_operations(threads[0], device, cold=not problems):
-        timed.measure(operation, paths, threads[0])
+    load, load_cold = load_operations(threads[0], device)
+    timed.measure(load, paths, threads[0])
+    with copies(paths) as fresh:
+        problems = sorted({why for path in fresh.values() if (why := problem(path))})
+        if not problems:
+            timed.measure(load_cold, fresh, threads[0])
+    notes += problems
     return {"first_calls": first_calls, "energy": energy, "notes": notes}
 
 
