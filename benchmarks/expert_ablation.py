@@ -26,8 +26,7 @@ from ..runtime.atomic_file import write_atomically
 from ..runtime.engine import Engine
 from ..runtime.errors import InputError
 from ..runtime.reranker import Reranker
-from .bench import describe_data
-from .interactions import read_interactions
+from .interactions import describe_data, read_interactions
 from .machine import describe_machine
 from .progress import Track, untracked
 from .ranking_metrics import Interval, paired_bootstrap
@@ -52,7 +51,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 def without(prior: AdaptationPrior, experts: Sequence[str]) -> AdaptationPrior:
     """The prior with the weights of these experts 0."""
     kept = np.array([name not in experts for name in prior.experts], np.float64)
-    return dataclasses.replace(prior, weights={s: w * kept for s, w in prior.weights.items()})
+    return dataclasses.replace(
+        prior,
+        weights={source: weights * kept for source, weights in prior.weights.items()},
+        fresh_weights={source: weights * kept for source, weights in prior.fresh_weights.items()},
+    )
 
 
 def ablate(engine: Engine, replay: Replay, config: ReplayConfig, track: Track = untracked) -> dict[str, Any]:
@@ -71,7 +74,7 @@ def ablate(engine: Engine, replay: Replay, config: ReplayConfig, track: Track = 
     whole = ranker_of(())
     if whole.prior is None:
         raise InputError(f"{engine.bundle.path}: no adaptation, so there are no experts to leave out")
-    weights = whole.prior.weights[config.candidates]
+    weights = np.maximum(*(np.abs(whole.prior.weights_at(config.candidates, f)) for f in (0.0, 1.0)))
     names = whole.prior.experts
     groups = {
         name: experts

@@ -52,6 +52,7 @@ COMMANDS = (
     Command("train", "train a SASRec teacher on an interaction log", "compress", COMPRESS_MODULES),
     Command("bench", "measure bundles: ranking, latency, memory, size", "bench", BENCH_MODULES),
     Command("replay", "measure what learning from feedback is worth", "bench", BENCH_MODULES),
+    Command("adapt", "fit anew what a bundle learns with", "compress", COMPRESS_MODULES),
     Command("report", "show a run of bench, or compare two and fail on a regression", "bench", BENCH_MODULES),
     Command("inspect", "show what a bundle holds and what compressing it cost"),
     Command("state", "show, export, erase or migrate what is kept of a user"),

@@ -24,7 +24,7 @@ from ..runtime.engine import Engine
 from ..runtime.errors import InputError
 from ..runtime.item_table import ROW_BITS, QuantizedRows, row_bytes
 from .adaptation_prior import fit_adaptation_prior
-from .taste_table import make_taste_table
+from .taste_table import Content, make_taste_table
 
 MANIFEST_BYTES = 6 << 10
 """What the manifest and a scorer's graph grow by at most between the draft and the bundle, for the budget."""
@@ -84,6 +84,7 @@ def adapt(
     seed: int,
     keep_repeats: bool = False,
     room_bytes: int | None = None,
+    content: Content | None = None,
 ) -> Adaptation | None:
     """What the bundle needs to learn; None where nothing pays on the validation events, or there are too few.
 
@@ -92,12 +93,15 @@ def adapt(
         sequences: item rows, oldest first; the last event of each is the validation event, the others were trained on.
         keep_repeats: items of the history are candidates too.
         room_bytes: what the taste table may cost; None is no limit.
+        content: numbers of the categories of each item row, for the taste table.
     """
     known = [sequence[:-1] for sequence in sequences]
     width = min(config.taste_width, engine.n_items, sum(len(sequence) > 0 for sequence in known))
     taste = None
     if width and (room_bytes is None or taste_bytes(engine.n_items, width, config.taste_bits) <= room_bytes):
-        taste = make_taste_table(known, engine.n_items, width=width, bits=config.taste_bits, seed=seed)
+        taste = make_taste_table(
+            known, engine.n_items, width=width, bits=config.taste_bits, seed=seed, content=content
+        )
     described = fit_adaptation_prior(
         engine, sequences, seed, taste=taste, max_users=config.max_users, keep_repeats=keep_repeats
     )

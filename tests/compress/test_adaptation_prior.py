@@ -201,6 +201,22 @@ class TestTaste:
         assert not table.lookup(np.arange(3, 10)).any()
         assert np.isfinite(table.lookup(np.arange(3))).all()
 
+    def test_content_brings_alike_together_what_few_people_chose(self) -> None:
+        content = [[row // 10] for row in range(N_ITEMS)]
+        with_content, without = (
+            taste_vectors(self.sequences()[:80], N_ITEMS, width=8, content=c) for c in (content, None)
+        )
+        same = np.arange(N_ITEMS)[:, None] // 10 == np.arange(N_ITEMS) // 10
+        gaps = [(v @ v.T)[same].mean() - (v @ v.T)[~same].mean() for v in (with_content, without)]
+        assert gaps[0] > gaps[1] + 0.1
+        nobodys = taste_vectors([np.arange(5), np.arange(3)], 10, width=4, content=[[0], [1]] * 5)
+        assert nobodys[7].any()
+
+    def test_categories_beyond_the_most_frequent_are_left_out(self) -> None:
+        every = [[0, 1 + row] for row in range(500)]
+        vectors = taste_vectors([np.arange(400), np.arange(100, 500)], 500, width=2, content=every)
+        assert np.isfinite(vectors).all()
+
     def test_no_events(self) -> None:
         with pytest.raises(InputError, match="no events"):
             make_taste_table([np.empty(0, np.int64)], 5)
