@@ -25,7 +25,7 @@ class ListItems:
             gathered: the same C items in each space.
         """
         self._vectors = vectors
-        self._gathered = gathered
+        self._gathered: Sequence[GatheredRows] = gathered
 
     def scores(self, user: Floats) -> Floats:
         """Dot products with a user vector, float32 (D,) -> float32 (C,), a new array."""
@@ -41,7 +41,7 @@ class ListItems:
     def vectors(self) -> Floats:
         """float32 (C, D); not to be changed."""
         if self._vectors is None:
-            gathered = self._gathered
+            gathered = list(self._gathered)
             ends = np.cumsum([rows.width for rows in gathered]).tolist()
             self._vectors = np.empty((gathered[0].n_rows, ends[-1]), np.float32)
             for rows, end in zip(gathered, ends, strict=True):

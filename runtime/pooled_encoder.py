@@ -76,12 +76,12 @@ class PooledEncoder:
 
     def __init__(self, weights: PooledWeights) -> None:
         width = len(weights.bias_2)
-        self._weights = [  # of a history of n items at n - 1: (K, n)
+        self._weights: list[Floats] = [  # of a history of n items at n - 1: (K, n)
             _softmax(weights.filters[:, weights.filters.shape[1] - n :])
             for n in range(1, weights.filters.shape[1] + 1)
         ]
         centred: Floats = np.eye(width, dtype=np.float32) - np.float32(1 / width)
-        self._first = np.concatenate([centred @ weights.linear, weights.dense_1])  # (D + H, K D)
+        self._first: Floats = np.concatenate([centred @ weights.linear, weights.dense_1])  # (D + H, K D)
         self._bias_1 = weights.bias_1
         self._second: Floats = np.ascontiguousarray(centred @ weights.dense_2)  # (D, H)
         self._bias_2: Floats = centred @ weights.bias_2
@@ -105,7 +105,8 @@ class PooledEncoder:
 
     def _one(self, vectors: Floats) -> Floats:
         """(n, D) -> (D,): the same in a third of the time, as matrices times one vector."""
-        first = self._first @ (self._weights[len(vectors) - 1] @ vectors).ravel()  # (D + H,)
+        means: Floats = self._weights[len(vectors) - 1] @ vectors  # (K, D)
+        first: Floats = self._first @ means.ravel()  # (D + H,)
         hidden = first[self._width :]
         hidden += self._bias_1
         np.maximum(hidden, 0, out=hidden)
