@@ -43,6 +43,7 @@ LEARNERS = {
 REPLAYS = (
     ("SASRec, MovieLens-100K, the last 30% of the time", "ml-100k"),
     ("pmixer's SASRec, MovieLens-1M, each user's last event", "ml-1m-pmixer"),
+    ("SASRec of `pocketrec train`, MovieLens-1M, the same", "ml-1m-strong"),
     ("SASRec, LastFM, each user's last 20%", "lastfm"),
     ("ICSRec SASRec, Beauty, each user's last event", "beauty-icsrec"),
 )
