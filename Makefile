@@ -4,7 +4,7 @@
 #   make check      lint, format, types, import arrows
 #   make test       all tests, then test-bare
 #   make test-bare  the runtime's tests against the built wheel, with numpy and onnxruntime alone
-#   make results    measure every committed figure again, all of the next ones in one go (needs ../shared or SHARED=; about six hours)
+#   make results    measure every committed figure again, all of the next ones in one go (needs ../shared or SHARED=; about eight hours)
 #   make compressed compress, measure and report ICSRec's and ICLRec's Beauty and MovieLens-100K (about half an hour)
 #   make families   the default recipe on every checkpoint of ../shared (about two hours; goes on where it stopped)
 #   make recipes    each named recipe on two checkpoints of ../shared (about half an hour; goes on where it stopped)

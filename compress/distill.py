@@ -38,9 +38,14 @@ from .distill_loss import (
     order_loss,
 )
 from .fake_quantize import TableQuantizer, table_quantizer
-from .models.protocol import SequenceModel
+from .models.protocol import SequenceModel, innermost
 from .table_form import TableForm
 from .train import FULL_SOFTMAX_ITEMS, SAMPLED_NEGATIVES
+
+LEARNING_RATE = 1e-3
+"""Of an encoder that starts as the teacher's."""
+FRESH_LEARNING_RATE = 5e-3
+"""Of one that starts from nothing: pooled students of ICSRec's SASRec learn faster with it, and no worse in the end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +60,9 @@ class DistillConfig:
     """T: above 1, the teacher's order among unlikely items counts for more."""
     soft_weight: float = 0.8
     """Share of the soft targets, 0 to 1; 0.8 is what the literature settles on for catalogues that fit."""
-    learning_rate: float = 1e-3
-    """Adam's for the encoder, at the start; falls to a twentieth along a cosine."""
+    learning_rate: float | None = None
+    """Adam's for the encoder, at the start; falls to a twentieth along a cosine. None: `LEARNING_RATE`, or
+    `FRESH_LEARNING_RATE` for an encoder of another architecture than the teacher's, which starts from nothing."""
     table_learning_rate: float = 5e-5
     """Adam's for the item table. Adam moves every number by about its rate a step however small the gradient, and
     with whole-catalogue targets every row has one: at the encoder's rate rare items drift and lose what they knew."""
@@ -98,7 +104,14 @@ class DistillConfig:
             raise ValueError(f"distill: least_histories {self.least_histories}, expected at least 1")
         if not (0 <= self.dropout < 1 and 0 <= self.average_decay < 1):
             raise ValueError("distill: dropout and average_decay must be at least 0 and below 1")
-        if min(self.temperature, self.learning_rate, self.table_learning_rate) <= 0:
+        if (
+            min(
+                self.temperature,
+                1.0 if self.learning_rate is None else self.learning_rate,
+                self.table_learning_rate,
+            )
+            <= 0
+        ):
             raise ValueError("distill: temperature and learning rates must be positive")
         if min(self.hidden_weight, self.order_weight) < 0 or min(self.order_length, self.teacher_top) < 1:
             raise ValueError(
@@ -164,14 +177,18 @@ def distill(
     lessons = make(config, to_teacher)
     encoder = [p for name, p in student.named_parameters() if name != "item_table"]  # type: ignore[attr-defined]
     encoder += [] if to_teacher is None else to_teacher.parameters()
+    fresh = type(innermost(student)) is not type(innermost(teacher))
+    rates = (
+        config.learning_rate or (FRESH_LEARNING_RATE if fresh else LEARNING_RATE),
+        config.table_learning_rate,
+    )
     optimizer = torch.optim.Adam(
         [
-            {"params": encoder, "lr": config.learning_rate},
-            {"params": [student.item_table], "lr": config.table_learning_rate},
+            {"params": encoder, "lr": rates[0]},
+            {"params": [student.item_table], "lr": rates[1]},
         ]
     )
     n_histories, n_seen = epoch_histories(sequences, config), 0
-    rates = (config.learning_rate, config.table_learning_rate)
     for module in student.modules():  # type: ignore[attr-defined]
         if isinstance(module, nn.Dropout):
             module.p = config.dropout

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..benchmarks.label_metrics import auc, log_loss
 from ..benchmarks.labelled_rows import LabelledRows
 from ..benchmarks.progress import Track, untracked
-from .distill import DistillConfig, cosine_share
+from .distill import LEARNING_RATE, DistillConfig, cosine_share
 from .fake_quantize import RowQuantizer
 from .models.pointwise_protocol import PointwiseModel
 from .pointwise_forward import all_logits, logits, tensors
@@ -57,9 +57,10 @@ def distill_pointwise(
     targets = config.soft_weight * expected + (1 - config.soft_weight) * labels
     quantizers = {name: RowQuantizer(len(table), bits) for name, table in student.tables.items()}
     tables = {id(table) for table in student.tables.values()}
+    rates = (config.learning_rate or LEARNING_RATE, config.table_learning_rate)
     groups = [
-        {"params": [p for p in network.parameters() if id(p) not in tables], "lr": config.learning_rate},
-        {"params": list(student.tables.values()), "lr": config.table_learning_rate},
+        {"params": [p for p in network.parameters() if id(p) not in tables], "lr": rates[0]},
+        {"params": list(student.tables.values()), "lr": rates[1]},
     ]
     optimizer = torch.optim.Adam(groups)
     for module in network.modules():
@@ -79,9 +80,7 @@ def distill_pointwise(
                 taken = {name: _trimmed(values[batch]) for name, values in columns.items()}
                 found = logits(student, taken, rounded)
                 loss = F.binary_cross_entropy_with_logits(found, targets[batch])
-                for group, rate in zip(
-                    optimizer.param_groups, (config.learning_rate, config.table_learning_rate), strict=True
-                ):
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * cosine_share(n_seen / n_all)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

@@ -35,7 +35,7 @@ from ..runtime.errors import InputError
 from .distill import DistillConfig, prefix_batches
 from .models.bert4rec import BERT4Rec
 from .models.pmixer_sasrec import PmixerSASRec
-from .models.protocol import SequenceModel
+from .models.protocol import SequenceModel, innermost
 from .models.sasrec import SASRec
 from .prune_units import importance, keep_units, unit_groups
 
@@ -93,14 +93,6 @@ class _Root:
 
 TRANSFORMERS = (SASRec, BERT4Rec, PmixerSASRec)
 """Models of `sasrec.Attention` and two dense layers, whose slices torch-pruning finds."""
-
-
-def innermost(model: SequenceModel) -> nn.Module:
-    """The architecture inside what is wrapped around it: an item bias as a dimension, a table of low rank."""
-    inner: Any = model
-    while hasattr(inner, "inner"):
-        inner = inner.inner
-    return cast(nn.Module, inner)
 
 
 def can_prune(model: SequenceModel) -> bool:

@@ -108,9 +108,10 @@ RECIPES: dict[str, Recipe] = {
     ),
     "tiny": Recipe(
         name="tiny",
+        student=StudentConfig(architecture="pooled"),
         prune=PruneConfig(keep_heads=0.5, keep_inner=0.25, max_drop=1.0),
-        distill=DistillConfig(table_learning_rate=3e-4),
-        table=TableConfig(bits=2, head_share=0.1, tail_share=0.55),
+        distill=DistillConfig(table_learning_rate=3e-4, hidden_weight=1.0),
+        table=TableConfig(bits=2, head_share=0.1, tail_share=0.5),
         encoder=EncoderConfig(),
         neighbors=NeighborsConfig(keep=0.95, bits=4),
         adaptation=AdaptationConfig(taste_width=0),
@@ -196,7 +197,7 @@ def _check_kind(value: Any, kind: Any, what: str) -> None:
     """What Python would take for a number, and compression would stumble over minutes later."""
     if kind is bool:
         good, expected = type(value) is bool, "true or false"
-    elif kind is float:
+    elif kind is float or float in get_args(kind):  # float | None, which TOML leaves out
         good, expected = type(value) in (int, float) and math.isfinite(value), "a finite number"
     elif get_origin(kind) is Literal:
         good, expected = value in get_args(kind), f"one of {', '.join(map(repr, get_args(kind)))}"

@@ -19,11 +19,11 @@ from typing import Any, cast
 from .adapt import AdaptationConfig
 from .distill import DistillConfig
 from .item_item_road import ItemItemRoad
-from .models.protocol import SequenceModel
+from .models.protocol import SequenceModel, innermost
 from .neighbor_choice import NeighborsConfig
 from .pipeline import SequenceRoad
 from .pointwise_road import PointwiseRoad
-from .prune import TRANSFORMERS, PruneConfig, can_prune, innermost
+from .prune import TRANSFORMERS, PruneConfig, can_prune
 from .prune_pointwise import mlp_groups
 from .recipe import EncoderConfig, Recipe, TableConfig
 from .road import Road

@@ -19,8 +19,9 @@ from .distill import distill
 from .fallback import RETRAINED_BITS, ROUNDED_BITS, Candidate, fall_back
 from .low_rank import low_rank
 from .meter import Meter
-from .models.protocol import SequenceModel
-from .prune import can_prune, innermost, prune
+from .models.fold_in import FoldIn
+from .models.protocol import SequenceModel, innermost
+from .prune import can_prune, prune
 from .recipe import Recipe
 from .report import Measure, StepReport, lost
 from .sparsify import sparsify
@@ -70,9 +71,12 @@ def run_steps(
         say(step)
 
     if recipe.student is not None:
-        began = time.perf_counter()
-        model, detail = make_student(model, recipe.student, seed=recipe.seed)
-        report("student", detail, began)
+        if isinstance(innermost(model), FoldIn):
+            skip("student", "users are folded in from their items, there is no encoder to replace")
+        else:
+            began = time.perf_counter()
+            model, detail = make_student(model, recipe.student, seed=recipe.seed)
+            report("student", detail, began)
     if recipe.prune is not None:
         began = time.perf_counter()
         if can_prune(model):

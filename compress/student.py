@@ -24,9 +24,8 @@ from ..runtime.errors import InputError
 from .low_rank import principal_directions
 from .models.gru4rec import GRU4Rec, GRU4RecConfig
 from .models.pooled import Pooled, PooledConfig
-from .models.protocol import SequenceModel
+from .models.protocol import SequenceModel, innermost
 from .models.sasrec import SASRec
-from .prune import innermost
 
 Architecture = Literal["same", "gru4rec", "pooled"]
 GRU_WIDTH = 64

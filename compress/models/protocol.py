@@ -11,9 +11,9 @@ The encoder takes item *vectors*, not rows, so that the table can be stored and 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -63,3 +63,11 @@ class SequenceModel(Protocol):
         All histories have the same length and no padding. This is what is exported.
         """
         ...
+
+
+def innermost(model: SequenceModel) -> nn.Module:
+    """The architecture inside what is wrapped around it: an item bias as a dimension, a table of low rank."""
+    inner: Any = model
+    while hasattr(inner, "inner"):
+        inner = inner.inner
+    return cast(nn.Module, inner)
