@@ -24,7 +24,6 @@ from ..runtime.errors import InputError
 from .bench_accuracy import POPULARITY, measure_accuracy
 from .bench_gates import Limits, judge
 from .bench_labels import run_label_bench
-from .interactions import describe_data as describe_data
 from .latency import Timing, settled_heap
 from .latency_rows import LatencyRows
 from .machine import describe_machine
