@@ -188,6 +188,7 @@ studies: $(VENV)/.compress.stamp
 	mkdir -p $(RESULTS)/frontier
 	$(BIN)/python -m pocketrec.compress.distillation_study $(STUDIED) --json $(RESULTS)/frontier/distillation.json
 	$(BIN)/python -m pocketrec.compress.pruning_study $(STUDIED) --batches 8 32 --keep 0.25 --json $(RESULTS)/frontier/pruning.json
+	$(BIN)/python -m pocketrec.benchmarks.readme_tables docs/students.md $(RESULTS)
 
 # Other tools beside our bundles; `make compressed` makes the bundles of Beauty that it takes.
 PEERS ?= $(HOME)/.cache/pocketrec-peers

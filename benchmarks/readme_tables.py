@@ -19,6 +19,7 @@ from typing import Any
 from .peers.peers_table import peers_markdown, vectors_markdown
 from .recipes_table import recipe_rows
 from .scale_tables import SCALE, SCORING, scale_lines, scale_table, scoring_table
+from .studies_table import FRONTIER, distillation_table
 
 Json = Mapping[str, Any]
 Results = Mapping[str, Json]
@@ -256,6 +257,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "scoring": scoring_table,
     "scale": scale_table,
     "scale_lines": scale_lines,
+    "distillation": distillation_table,
     "peers": peers_table,
     "vectors": vectors_table,
     "machine": machine_line,
@@ -271,7 +273,7 @@ def render(text: str, results: Results) -> str:
 def read_results(folder: Path) -> dict[str, Json]:
     """Every `*.json` of a folder, of its `families/`, `adaptation/`, `recipes/`, ..., by name: `NAME`, `families/NAME`, ..."""
     found = {path.stem: path for path in sorted(folder.glob("*.json"))}
-    for below in (FAMILIES, ADAPTATION, RECIPES, SCALE, SCORING, PEERS):
+    for below in (FAMILIES, ADAPTATION, RECIPES, SCALE, SCORING, PEERS, FRONTIER):
         found |= {f"{below}{path.stem}": path for path in sorted((folder / below).glob("*.json"))}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items()}
 

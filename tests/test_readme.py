@@ -19,10 +19,13 @@ def readme(repository: Path) -> str:
 
 def test_tables_are_those_of_the_results(repository: Path, readme: str):
     results = read_results(repository / "benchmarks" / "results")
-    assert render(readme, results) == readme, (
-        "run `python -m pocketrec.benchmarks.readme_tables README.md benchmarks/results`"
-    )
-    pages = readme + (repository / "docs" / "scale.md").read_text(encoding="utf-8")
+    pages = readme
+    for page in ("README.md", "docs/scale.md", "docs/students.md"):
+        text = (repository / page).read_text(encoding="utf-8")
+        assert render(text, results) == text, (
+            f"run `python -m pocketrec.benchmarks.readme_tables {page} benchmarks/results`"
+        )
+        pages += text
     assert {name for name in TABLES if re.search(rf"<!-- results:{name} -->\n[|M-]", pages)} | {
         "families"
     } == set(TABLES)  # which stands there once its rows are measured
