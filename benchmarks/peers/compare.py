@@ -157,6 +157,10 @@ def run_peers(config: PeersConfig, model: Model, track: Track = untracked) -> di
             entry["latency"] = latency[name]
         if entry["error"] is None and entry["memory"] is None:
             entry["memory"] = _memory(entry, config, baseline, model)
+        for figures in (
+            entry["memory"] or {}
+        ).values():  # a peer that measured its own process knows no baseline
+            figures.setdefault("added_bytes", figures["peak_bytes"] - baseline)
         entry.pop("files", None)
         entry.pop("path", None)
     return {

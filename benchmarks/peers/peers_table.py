@@ -23,7 +23,7 @@ def peers_rows(results: Json) -> list[tuple[str, ...]]:
             continue
         kept = entry["kept"]["ndcg@10"]["ratio"]
         memory = (entry["memory"] or {}).get("recommend", {})
-        added = memory.get("added_bytes", memory.get("peak_bytes", 0) - results["memory_baseline_bytes"])
+        added = memory.get("added_bytes", 0)
         rows.append(
             (
                 title(entry),

@@ -203,7 +203,9 @@ def test_onnxruntime_quantizes_and_is_measured(results: dict[str, Any]) -> None:
         assert entry["size_bytes"] > 1000
         assert 0.3 < entry["overlap"]["overlap@10"] <= 1  # rounding reorders near ties; 0.2 is chance
         assert {len(row["percentiles_ms"]) for row in entry["latency"].values()} == {101}
-        assert entry["memory"]["recommend"]["peak_bytes"] > 1e7
+        memory = entry["memory"]["recommend"]
+        assert memory["peak_bytes"] > 1e7
+        assert memory["added_bytes"] == memory["peak_bytes"] - results["memory_baseline_bytes"]
     dynamic = of(results, "onnxruntime dynamic")["kept"]["ndcg@10"]["ratio"]["value"]
     assert dynamic == pytest.approx(1, abs=0.2)
 
