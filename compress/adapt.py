@@ -9,6 +9,7 @@ The model does not change: until a user's first feedback the bundle ranks as bef
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,8 @@ class AdaptationConfig:
     """Bits a value of the taste table, with a scale a row."""
     start: Literal["model", "mixture"] = "model"
     """What ranks before a user's first feedback: the model, exactly, or the mixture as it was fitted."""
+    max_growth: float = 0.4
+    """The largest share of the bundle's bytes that the taste table may add: a strong compression is not given away for it."""
     max_users: int = 3000
     """Validation users to fit on, drawn with the seed: 10 to 60 seconds."""
 
@@ -55,6 +58,8 @@ class AdaptationConfig:
             raise ValueError(f"adaptation: start {self.start!r}, expected model or mixture")
         if self.max_users < 1:
             raise ValueError(f"adaptation: max_users {self.max_users}, expected at least 1")
+        if not 0 <= self.max_growth < math.inf:
+            raise ValueError(f"adaptation: max_growth {self.max_growth}, expected at least 0")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

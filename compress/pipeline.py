@@ -287,10 +287,11 @@ def _adapt(
 ) -> tuple[Adaptation | None, StepReport]:
     """Fit what the bundle learns with; the ranking without feedback, and its figure, stay."""
     began, adaptation, after = time.perf_counter(), None, before
-    draft_bytes, room = draft.stat().st_size, None
+    draft_bytes = draft.stat().st_size
+    room = int(config.max_growth * draft_bytes)
     if max_size_bytes is not None:
-        room = max_size_bytes - draft_bytes - MANIFEST_BYTES
-    if room is not None and room < 0:
+        room = min(room, max_size_bytes - draft_bytes - MANIFEST_BYTES)
+    if room < 0:
         detail: dict[str, Any] = {"skipped": "no room for it within --max-size"}
     else:
         engine = Engine.load(draft, verify=False)

@@ -148,31 +148,25 @@ def _train(
                 advance(n)
         return loss_sum / n_events
 
-    for epoch in range(1, config.epochs + 1):
-        began = time.perf_counter()
-        title = f"train, epoch {epoch}/{config.epochs}, best NDCG@10 {max(best_value, 0.0):.4f}"
-        try:
+    try:
+        for epoch in range(1, config.epochs + 1):
+            began = time.perf_counter()
             model.train()
-            loss = learn_one_epoch(title)
+            loss = learn_one_epoch(
+                f"train, epoch {epoch}/{config.epochs}, best NDCG@10 {max(best_value, 0.0):.4f}"
+            )
             model.eval()
-            value = validate(model)
-        except KeyboardInterrupt:
-            if not epochs:
-                raise
-            interrupted = True
-            break
-        done = {
-            "epoch": epoch,
-            "loss": loss,
-            "validation_ndcg10": value,
-            "seconds": time.perf_counter() - began,
-        }
-        epochs.append(done)
-        on_epoch(done)
-        if value > best_value:
-            best, best_value, best_epoch = copy.deepcopy(model), value, epoch
-        elif epoch - best_epoch >= config.patience:
-            break
+            done = {"epoch": epoch, "loss": loss, "validation_ndcg10": validate(model)}
+            epochs.append({**done, "seconds": time.perf_counter() - began})
+            if done["validation_ndcg10"] > best_value:
+                best, best_value, best_epoch = copy.deepcopy(model), done["validation_ndcg10"], epoch
+            on_epoch(epochs[-1])  # which may take its time, or be interrupted: the best is kept by now
+            if epoch - best_epoch >= config.patience:
+                break
+    except KeyboardInterrupt:
+        if not best_epoch:
+            raise
+        interrupted = True
     return best, {
         "epochs": epochs,
         "best_epoch": best_epoch,

@@ -348,7 +348,7 @@ def test_ctrl_c_in_the_middle(tiny_road, tmp_path: Path, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("export_once")
-@pytest.mark.parametrize("where", ["_run_steps", "describe_rankings", "publish"])
+@pytest.mark.parametrize("where", ["run_steps", "describe_rankings", "publish"])
 def test_ctrl_c_at_other_moments(
     cli_here, tiny_road, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

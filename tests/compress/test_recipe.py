@@ -45,7 +45,7 @@ OTHER_THAN_DEFAULT = Recipe(
     table=TableConfig(bits=2, width=32, head_share=0.1, head_bits=8, tail_share=0.5, tail_codes=4),
     encoder=EncoderConfig(products="float32"),
     guard=GuardConfig(max_drop=0.02),
-    adaptation=AdaptationConfig(taste_width=16, taste_bits=3, start="mixture", max_users=100),
+    adaptation=AdaptationConfig(taste_width=16, taste_bits=3, start="mixture", max_users=100, max_growth=0.5),
     seed=9,
 )  # fmt: skip
 
