@@ -69,6 +69,11 @@ compressed: $(VENV)/.compress.stamp
 	    $(BIN)/pocketrec bench out/beauty-$$model/bundle.pocket --teacher out/beauty-$$model/teacher.pocket \
 	        --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/beauty-$$model.json --report out/beauty-$$model/report.html; \
 	done
+	mkdir -p out/frontier
+	$(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt \
+	    --recipe docs/examples/beauty-8x.toml -o out/frontier/beauty-icsrec-8x.pocket --force
+	$(BIN)/pocketrec bench out/frontier/beauty-icsrec-8x.pocket --teacher out/beauty-icsrec/teacher.pocket \
+	    --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/beauty-icsrec-8x.json
 	$(BIN)/python -m pocketrec.cli.demo --ml-100k $(SHARED)/data/ml-100k
 	cp demo/report.json $(RESULTS)/demo-ml-100k.json
 	$(BIN)/python -m pocketrec.cli.evaluation_speed --json $(RESULTS)/scale/evaluation-20k-50k.json

@@ -27,7 +27,9 @@ Results = Mapping[str, Json]
 
 COMPRESSION = (
     ("ICSRec SASRec, Amazon Beauty", "beauty-icsrec"),
+    ("the same, the head in 4 bits", "beauty-icsrec-8x"),
     ("ICLRec SASRec, Amazon Beauty", "beauty-iclrec"),
+    ("SASRec of `pocketrec train`, MovieLens-1M, `lossless`", "ml-1m-strong"),
     ("SASRec of `pocketrec train`, MovieLens-100K", "demo-ml-100k"),
 )
 
