@@ -74,6 +74,12 @@ compressed: $(VENV)/.compress.stamp
 	    --recipe docs/examples/beauty-8x.toml -o out/frontier/beauty-icsrec-8x.pocket --force
 	$(BIN)/pocketrec bench out/frontier/beauty-icsrec-8x.pocket --teacher out/beauty-icsrec/teacher.pocket \
 	    --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/beauty-icsrec-8x.json
+	set -e; for seed in 1 2; do \
+	    $(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt --seed $$seed \
+	        --recipe docs/examples/beauty-8x.toml -o out/frontier/beauty-8x-seed$$seed.pocket --force; \
+	done
+	$(BIN)/pocketrec bench out/frontier/beauty-8x-seed[12].pocket --teacher out/beauty-icsrec/teacher.pocket \
+	    --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/frontier/beauty-8x-seeds.json
 	$(BIN)/python -m pocketrec.cli.demo --ml-100k $(SHARED)/data/ml-100k
 	cp demo/report.json $(RESULTS)/demo-ml-100k.json
 	$(BIN)/python -m pocketrec.cli.evaluation_speed --json $(RESULTS)/scale/evaluation-20k-50k.json
