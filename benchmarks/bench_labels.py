@@ -25,6 +25,7 @@ from ..runtime.pointwise_engine import PointwiseEngine
 from .file_cache import copies, drop_from_cache, problem
 from .label_metrics import compare_logits, label_metrics, mae, rmse
 from .labelled_rows import LabelledRows, LabelledSplits, read_labelled
+from .labelled_workload import labelled_workload
 from .latency import Call
 from .latency_rows import LatencyRows, Operation
 from .machine import available_cores, describe_machine
@@ -148,23 +149,6 @@ def base_rates(engine: PointwiseEngine, data: LabelledSplits) -> NDArray[np.floa
     return np.log(rates / (1 - rates)).astype(np.float32)
 
 
-def raw_features(engine: PointwiseEngine, rows: LabelledRows, n: int, sides: Sequence[str]) -> dict[str, Any]:
-    """Row n as an app would tell it, the fields of some sides only; None for an unknown token."""
-    told = dict[str, Any]()
-    for field in engine.schema.fields:
-        if field.side not in sides:
-            continue
-        value = rows.columns[field.name][n]
-        match field.kind:
-            case "float":
-                told[field.name] = float(field.low + value * (field.high - field.low))
-            case "token":
-                told[field.name] = engine.vocabularies[field.name].ids([value - 1])[0] if value else None
-            case _:
-                told[field.name] = engine.vocabularies[field.name].ids(value[value > 0] - 1)
-    return told
-
-
 def _latency(
     config: BenchConfig,
     systems: Sequence[System],
@@ -174,38 +158,18 @@ def _latency(
     track: Track,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows as `operations.measure_latency` has them: re-ranking lists of several sizes, and loading; and notes."""
-    random = np.random.default_rng(config.seed)
-    drawn = random.permutation(len(rows))[: config.latency_users].tolist()
-    people = [raw_features(engine, rows, n, ("user",)) for n in drawn]
-    moments = [raw_features(engine, rows, n, ("context",)) for n in drawn]
-    catalogue: list[Any]
-    if engine.item is None:  # each candidate is told whole
-        catalogue = [raw_features(engine, rows, n, ("item", "context")) for n in drawn]
-        moments = [{} for _ in moments]
-    else:
-        catalogue = list(
-            engine.vocabularies[engine.item].ids(range(engine.schema.field(engine.item).size - 1))
-        )
+    work = labelled_workload(engine, rows, config.latency_users, config.seed)
     timed = LatencyRows(
         timing=config.timing, reference=reference, device=config.device, seed=config.seed, track=track
     )
-
-    def rerank(size: int) -> Callable[[PointwiseRanker, int], Call]:
-        def prepare(ranker: PointwiseRanker, n: int) -> Call:
-            picked = np.random.default_rng([config.seed, n]).choice(len(catalogue), size, replace=False)
-            candidates = [catalogue[place] for place in picked.tolist()]
-            user, context = people[n % len(people)], moments[n % len(people)]
-            return lambda: ranker.rerank(candidates, user=user, context=context, k=10)
-
-        return prepare
 
     for n_threads in config.threads:
         rankers = {
             s.name: PointwiseRanker(PointwiseEngine(s.bundle, threads=n_threads, device=config.device))
             for s in systems
         }
-        for size in (size for size in CANDIDATES if size <= len(catalogue)):
-            timed.measure(Operation("rerank", size, rerank(size)), rankers, n_threads)
+        for size in (size for size in CANDIDATES if size <= len(work.catalogue)):
+            timed.measure(Operation("rerank", size, work.rerank(size)), rankers, n_threads)
 
     def load(path: Path, n: int) -> Call:
         return lambda: PointwiseRanker.load(path, threads=config.threads[0], device=config.device)

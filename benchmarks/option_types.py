@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
 
 
 def count(text: str) -> int:
@@ -12,7 +13,7 @@ def count(text: str) -> int:
     >>> count("12")
     12
     """
-    if not text.strip().isdecimal() or int(text) < 1:
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", text.strip(), re.ASCII):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of at least 1")
     return int(text)
 
@@ -31,25 +32,40 @@ def share(text: str) -> float:
 
 
 def byte_size(text: str) -> int:
-    """A size in decimal units.
+    """A size in decimal units, whichever their case.
 
     >>> byte_size("400kB"), byte_size("1.5 MB"), byte_size("812")
     (400000, 1500000, 812)
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|[kKMG]?B)", text.strip())
-    if not match or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a size such as 400kB or 1.5MB")
-    units = {"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
-    return round(float(match[1]) * units[match[2]])
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*(|[KMG]?B)", text.strip(), re.IGNORECASE)
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+    size = round(float(match[1]) * units[match[2].upper()]) if match else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a size such as 400KB or 2MB")
+    return size
 
 
 def milliseconds(text: str) -> float:
-    """A duration.
+    """The time of one call; plain numbers are milliseconds.
 
     >>> milliseconds("0.5ms"), milliseconds("300us"), milliseconds("2 s"), milliseconds("3")
     (0.5, 0.3, 2000.0, 3.0)
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|us|ms|s)", text.strip())
-    if not match or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a duration such as 0.5ms or 300us")
-    return round(float(match[1]) * {"": 1.0, "us": 1e-3, "ms": 1.0, "s": 1e3}[match[2]], 9)
+    return _duration(text, {"us": 1e-3, "ms": 1.0, "s": 1e3, "": 1.0}, "1ms or 300us")
+
+
+def seconds(text: str) -> float:
+    """The time of a long piece of work; plain numbers are seconds.
+
+    >>> seconds("90"), seconds("30m"), seconds("2h")
+    (90.0, 1800.0, 7200.0)
+    """
+    return _duration(text, {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}, "90s, 30m or 2h")
+
+
+def _duration(text: str, units: Mapping[str, float], examples: str) -> float:
+    match = re.fullmatch(rf"(\d{{1,9}}(?:\.\d+)?)\s*({'|'.join(units)})", text.strip())
+    duration = round(float(match[1]) * units[match[2]], 9) if match else 0.0
+    if not duration > 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a time such as {examples}")
+    return duration

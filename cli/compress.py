@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from .compress_pointwise import (
 )
 from .compress_result import print_done
 from .compress_text import PREFIX, add_text_options, asks_for_text, compress_with_text
-from .option_types import share
+from .option_types import byte_size, count, milliseconds, share
 from .progress import terminal_track
 from .subparsers import Subparsers
 
@@ -68,12 +67,12 @@ def add_parser(subparsers: Subparsers) -> None:
     what.add_argument(
         "--neighbors",
         metavar="N",
-        type=_count,
+        type=count,
         help="neighbours of each item, for item-item weights (default: the fewest that rank as well)",
     )
     what.add_argument("--epochs", metavar="N", type=int, help="passes of distillation; 0 skips it")
     what.add_argument("--seed", metavar="N", type=int, help="of everything random (default: 0)")
-    what.add_argument("--threads", metavar="N", type=_count, help="threads of torch (default: all cores)")
+    what.add_argument("--threads", metavar="N", type=count, help="threads of torch (default: all cores)")
 
     gates = parser.add_argument_group(
         "budget: what breaks it is not written, and the exit code is 1",
@@ -90,11 +89,13 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="NAME",
         help="that validation chooses by: ndcg@10 (default), hr@k, mrr@k, recall@k; pointwise: auc (default), logloss",
     )
-    gates.add_argument("--max-size", metavar="SIZE", type=_size, help="largest bundle, such as 400KB or 2MB")
+    gates.add_argument(
+        "--max-size", metavar="SIZE", type=byte_size, help="largest bundle, such as 400KB or 2MB"
+    )
     gates.add_argument(
         "--max-latency",
         metavar="TIME",
-        type=_milliseconds,
+        type=milliseconds,
         help="longest median time to re-rank 100 candidates on one thread of this machine, as `bench` measures it, "
         "such as 1ms or 300us",
     )
@@ -296,31 +297,3 @@ def _describe_data(data: Interactions) -> dict[str, Any]:
 
 def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"0*[1-9]\d{0,3}", text.strip()):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of at least 1")
-    return int(text)
-
-
-def _size(text: str) -> int:
-    """400KB, 2MB or plain bytes; K and M are powers of 1,000."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*(B|KB|MB|GB)?", text.strip(), re.IGNORECASE)
-    size = (
-        int(float(match[1]) * {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[(match[2] or "B").upper()])
-        if match
-        else 0
-    )
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a size such as 400KB or 2MB")
-    return size
-
-
-def _milliseconds(text: str) -> float:
-    """1ms, 300us, or plain milliseconds."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*(us|ms|s)?", text.strip())
-    time_ms = float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2] or "ms"] if match else 0.0
-    if not time_ms > 0:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a time such as 1ms or 300us")
-    return time_ms

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .option_types import count
+from .option_types import count, seconds
 
 if TYPE_CHECKING:
     from ..compress.budget import Budget
@@ -42,7 +42,7 @@ def add_frontier_options(parser: argparse.ArgumentParser) -> None:
         "--trials", metavar="N", type=count, default=40, help="bundles to try in all (default: 40)"
     )
     group.add_argument(
-        "--timeout", metavar="TIME", type=_seconds, help="start no trial after this, such as 30m or 2h"
+        "--timeout", metavar="TIME", type=seconds, help="start no trial after this, such as 30m or 2h"
     )
     group.add_argument(
         "--sampler", choices=("tpe", "grid"), default="tpe", help="Bayesian (default), or every combination"
@@ -221,15 +221,3 @@ def _print_front(folder: Path, road: Road, found: Frontier, *, as_json: bool) ->
             f"  {point.size_bytes:>12,} B   {point.value:.4f} ({kept}){time_text}   {point.file}   {describe(point.params)}"
         )
     print(f"{folder / 'frontier.json'}, {folder / 'frontier.svg'}")
-
-
-def _seconds(text: str) -> float:
-    """90, 90s, 30m or 2h."""
-    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
-    try:
-        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a time such as 90s, 30m or 2h")
-    return seconds

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmarks.bench_labels import raw_features
 from ..benchmarks.labelled_rows import LabelledRows
-from ..benchmarks.latency import Call, Timing, time_interleaved
+from ..benchmarks.labelled_workload import labelled_workload
+from ..benchmarks.latency import Timing, time_interleaved
 from ..benchmarks.operations import Workload, sample_histories, user_operations
 from ..runtime.pointwise import PointwiseRanker
 from ..runtime.reranker import Reranker
@@ -43,24 +42,6 @@ def rerank_rows_ms(path: Path, rows: LabelledRows, *, seed: int) -> float:
     """Median of a pointwise bundle, in milliseconds: users and contexts of `rows`, and 100 of its items, or, of a model
     that names no item, of the rows' own items."""
     ranker = PointwiseRanker.load(path, threads=1)
-    engine, random = ranker.engine, np.random.default_rng(seed)
-    drawn = random.permutation(len(rows))[:USERS].tolist()
-    people = [raw_features(engine, rows, n, ("user",)) for n in drawn]
-    moments = [raw_features(engine, rows, n, ("context",)) for n in drawn]
-    catalogue: list[Any]
-    if engine.item is None:
-        catalogue = [raw_features(engine, rows, n, ("item", "context")) for n in drawn]
-        moments = [{} for _ in moments]
-    else:
-        catalogue = list(
-            engine.vocabularies[engine.item].ids(range(engine.schema.field(engine.item).size - 1))
-        )
-    count = min(CANDIDATES, len(catalogue))
-
-    def prepare(ranker: PointwiseRanker, n: int) -> Call:
-        picked = np.random.default_rng([seed, n]).choice(len(catalogue), count, replace=False)
-        candidates = [catalogue[place] for place in picked.tolist()]
-        user, context = people[n % len(people)], moments[n % len(people)]
-        return lambda: ranker.rerank(candidates, user=user, context=context, k=10)
-
+    work = labelled_workload(ranker.engine, rows, USERS, seed)
+    prepare = work.rerank(min(CANDIDATES, len(work.catalogue)))
     return float(np.median(time_interleaved({"bundle": ranker}, prepare, TIMING)["bundle"]))

@@ -309,9 +309,9 @@ def test_options_that_cannot_be_read_are_wrong_usage(
     [("400KB", 400_000), ("2MB", 2_000_000), ("1.5 kb", 1500), ("12345", 12345), ("7b", 7), ("1GB", 10**9)],
 )
 def test_sizes(text: str, size_bytes: int) -> None:
-    from pocketrec.cli.compress import _size
+    from pocketrec.cli.option_types import byte_size
 
-    assert _size(text) == size_bytes
+    assert byte_size(text) == size_bytes
 
 
 @pytest.mark.parametrize(
