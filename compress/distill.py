@@ -38,6 +38,7 @@ from .distill_loss import (
     order_loss,
 )
 from .fake_quantize import TableQuantizer, table_quantizer
+from .fake_quantize_encoder import EncoderRounding
 from .models.protocol import SequenceModel, innermost
 from .table_form import TableForm
 from .train import FULL_SOFTMAX_ITEMS, SAMPLED_NEGATIVES
@@ -153,6 +154,7 @@ def distill(
     bits: TableForm | None,
     validate: Callable[[SequenceModel], float],
     seed: int,
+    encoder_bits: int | None = None,
     asked: LessonsMaker | None = None,
     track: Track = untracked,
 ) -> tuple[SequenceModel, dict[str, Any]]:
@@ -161,6 +163,7 @@ def distill(
     Args:
         bits: bits a value that the table is rounded to, or its tiers; None is no rounding.
         validate: NDCG@10 on the validation item of a model as it would be deployed; higher is better.
+        encoder_bits: 4 rounds the encoder's matrices in the loop, too (`fake_quantize_encoder`).
         asked: what the teacher was asked before, by somebody who distils several students of it; None asks it.
 
     Returns:
@@ -170,6 +173,7 @@ def distill(
     generator = np.random.default_rng(seed)
     torch.manual_seed(seed)  # dropout, where the student has it, draws from torch's global generator
     quantizer = table_quantizer(student.item_table.shape[0], bits)
+    rounding = EncoderRounding(student, encoder_bits)
     to_teacher = _to_teacher(student, teacher) if config.hidden_weight else None
     make = asked or (
         lambda config, to_teacher: _lessons(student, teacher, sequences, config, to_teacher, generator)
@@ -193,7 +197,7 @@ def distill(
         if isinstance(module, nn.Dropout):
             module.p = config.dropout
     average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))  # type: ignore[arg-type]
-    best = _settled(student, quantizer)
+    best = _settled(student, quantizer, rounding)
     best_value, since = validate(best), 0
     history: list[dict[str, float]] = [{"epoch": 0, "validation_ndcg10": best_value}]
     for epoch in range(1, config.epochs + 1):
@@ -201,17 +205,18 @@ def distill(
         student.train()  # type: ignore[attr-defined]
         with track(f"distill, epoch {epoch}/{config.epochs}", n_histories) as advance:
             for rows, loss_of in lessons.epoch(generator):
-                table = quantizer(student.item_table)
-                loss = loss_of(student.encode(F.embedding(rows, table)), table)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * cosine_share(n_seen / (config.epochs * n_histories))
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                with rounding.applied():
+                    table = quantizer(student.item_table)
+                    loss = loss_of(student.encode(F.embedding(rows, table)), table)
+                    loss.backward()
                 optimizer.step()
                 average.update_parameters(student)  # type: ignore[arg-type]
                 total, n_steps, n_seen = total + loss.item(), n_steps + 1, n_seen + len(rows)
                 advance(len(rows))
-        candidate = _settled(cast(SequenceModel, average.module), quantizer)
+        candidate = _settled(cast(SequenceModel, average.module), quantizer, rounding)
         value = validate(candidate)
         history.append(
             {
@@ -233,9 +238,10 @@ def distill(
     }
 
 
-def _settled(student: SequenceModel, quantizer: TableQuantizer) -> SequenceModel:
-    """A copy in eval mode whose table the writer stores as it was learned."""
+def _settled(student: SequenceModel, quantizer: TableQuantizer, rounding: EncoderRounding) -> SequenceModel:
+    """A copy in eval mode whose table, and rounded encoder, the writer stores as they were learned."""
     copied = copy.deepcopy(student)
+    rounding.settle_(copied)
     with torch.no_grad():
         copied.item_table.copy_(quantizer.settled(copied.item_table))
     return cast(SequenceModel, cast(nn.Module, copied).eval())

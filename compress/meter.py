@@ -24,8 +24,8 @@ from ..benchmarks.protocols import Split
 from ..benchmarks.ranking_metrics import per_user
 from ..export.bundle_writer import BundleContent, export_bundle
 from ..export.encoder_graph import export_encoder
-from ..export.encoder_int8 import EncoderForm
-from ..export.encoder_timing import faster_int8_form, graph_times, pooled_times
+from ..export.encoder_int8 import EncoderForm, form_of
+from ..export.encoder_timing import faster_encoder, graph_times, pooled_times
 from ..runtime.engine import Engine
 from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import FloatRows, ItemTable
@@ -113,14 +113,15 @@ class Meter:
         moments = self._moments[1]
         return store_table(values, bits, lambda rows, n_bits: round_for_users(rows, n_bits, moments))
 
-    def faster_int8_form(self, model: SequenceModel, seed: int) -> tuple[EncoderForm, dict[str, float]]:
-        """The int8 form that is faster on histories of the validation users; see `export.encoder_timing`. What numpy
-        runs has one form, timed beside the graph that it replaces."""
+    def faster_form(self, model: SequenceModel, bits: int, seed: int) -> tuple[EncoderForm, dict[str, float]]:
+        """The form in `bits` bits that is faster on histories of the validation users; see `export.encoder_timing`. What
+        numpy runs has one form, timed beside the graph that it replaces."""
         lengths = [min(len(history), model.max_length) for history in self.validation.histories]
         traced = self._trace(model)
         if isinstance(traced, PooledWeights):
-            return "int8", pooled_times(traced, self._graph(model), lengths=lengths, seed=seed)
-        return faster_int8_form(traced, width=model.width, lengths=lengths, seed=seed)
+            form = form_of(bits, "float32")
+            return form, pooled_times(traced, self._graph(model), form, lengths=lengths, seed=seed)
+        return faster_encoder(traced, width=model.width, lengths=lengths, bits=bits, seed=seed)
 
     def encode_us(self, models: Mapping[str, SequenceModel], seed: int) -> dict[str, float]:
         """Median times of float encoders of one width as graphs, on histories of the validation users, by name."""

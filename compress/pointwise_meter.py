@@ -90,8 +90,10 @@ class PointwiseMeter:
             size_bytes=path.stat().st_size, parameters=parameters, auc=auc(labels, logits), other=other
         )
 
-    def faster_int8_form(self, model: PointwiseModel, seed: int) -> tuple[EncoderForm, dict[str, float]]:
-        """The int8 form that is faster for a list of candidates; see `export.encoder_timing`."""
+    def faster_form(
+        self, model: PointwiseModel, bits: int, seed: int
+    ) -> tuple[EncoderForm, dict[str, float]]:
+        """The form in `bits` bits that is faster for a list of candidates; see `export.encoder_timing`."""
         network, graph = self._trace(model)
         columns = self.data.valid.columns
         lengths = [
@@ -102,7 +104,7 @@ class PointwiseMeter:
             length = max(1, int(random.choice(lengths)))
             return network.example(TIMED_CANDIDATES, length, seed=int(random.integers(1 << 31)))
 
-        return faster_form(graph, draw, seed=seed)
+        return faster_form(graph, draw, bits=bits, seed=seed)
 
     def _trace(self, model: PointwiseModel) -> tuple[PointwiseGraph, onnx.ModelProto]:
         """The float graph of the network; rounding tables does not change it, and tracing takes seconds."""

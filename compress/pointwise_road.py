@@ -19,7 +19,7 @@ from ..benchmarks.implicit_rows import describe_ranks, rank_catalogue
 from ..benchmarks.label_metrics import compare_logits, label_metrics
 from ..benchmarks.labelled_rows import LabelledSplits
 from ..benchmarks.progress import Track, untracked
-from ..export.encoder_int8 import EncoderForm
+from ..export.encoder_int8 import EncoderForm, form_of
 from ..runtime.pointwise_engine import PointwiseEngine
 from .budget import NO_LIMITS, Budget, label_metric
 from .fallback import MOST_GUARDED, ROUNDED_BITS
@@ -236,11 +236,9 @@ def _run_steps(
         detail = dict[str, Any](bits=recipe.encoder.bits)
         match recipe.encoder.products:
             case "measured":
-                form, detail["network_us"] = meter.faster_int8_form(model, recipe.seed)
-            case "int8":
-                form = "int8-products"
-            case "float32":
-                form = "int8"
+                form, detail["network_us"] = meter.faster_form(model, recipe.encoder.bits, recipe.seed)
+            case "int8" | "float32" as products:
+                form = form_of(recipe.encoder.bits, products)
         report("network", {**detail, "form": form}, began, bits)
     if recipe.guard is not None and bits is not None and steps:
         allowed = recipe.guard.max_drop

@@ -47,14 +47,15 @@ class EncoderConfig:
     """How the encoder's weight matrices are stored and multiplied."""
 
     bits: int = 8
-    """8: int8 with a scale a column."""
+    """8: int8 with a scale a column. 4: packed, with a scale for each block of 32 inputs, and rounded in distillation's loop
+    (`fake_quantize_encoder`)."""
     products: Literal["measured", "int8", "float32"] = "measured"
-    """`int8`: integer products, activations rounded per call. `float32`: weights restored when they are loaded.
+    """`int8`: products of rounded weights, activations rounded per call. `float32`: weights restored when they are loaded.
     `measured`: whichever is faster on this machine and the users' histories (`export.encoder_timing`)."""
 
     def __post_init__(self) -> None:
-        if self.bits != 8:
-            raise ValueError(f"encoder: bits {self.bits}, expected 8; leave the section out for float32")
+        if self.bits not in (4, 8):
+            raise ValueError(f"encoder: bits {self.bits}, expected 4 or 8; leave the section out for float32")
         if self.products not in ("measured", "int8", "float32"):
             raise ValueError(f"encoder: products {self.products!r}, expected measured, int8 or float32")
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmarks.progress import Track
-from ..export.encoder_int8 import EncoderForm
+from ..export.encoder_int8 import EncoderForm, form_of
 from .distill import distill
+from .fake_quantize_encoder import ENCODER_BITS, merged_for_rounding
 from .fallback import RETRAINED_BITS, ROUNDED_BITS, Candidate, fall_back
 from .low_rank import low_rank
 from .meter import Meter
@@ -106,8 +107,11 @@ def run_steps(
         report("low rank", {"width": recipe.table.width}, began)
     if recipe.distill is not None:
         began = time.perf_counter()
+        encoder_bits = None if recipe.encoder is None else recipe.encoder.bits
+        if encoder_bits == ENCODER_BITS:
+            model = merged_for_rounding(model)
         model, detail = distill(
-            model, teacher, training, recipe.distill, bits=bits, seed=recipe.seed,
+            model, teacher, training, recipe.distill, bits=bits, encoder_bits=encoder_bits, seed=recipe.seed,
             validate=lambda student: meter.validate(student, bits), track=track,
         )  # fmt: skip
         report("distill", detail, began)
@@ -124,19 +128,18 @@ def run_steps(
         detail = dict[str, Any](bits=recipe.encoder.bits)
         match recipe.encoder.products:
             case "measured":
-                form, detail["encode_us"] = meter.faster_int8_form(model, recipe.seed)
-            case "int8":
-                form = "int8-products"
-            case "float32":
-                form = "int8"
+                form, detail["encode_us"] = meter.faster_form(model, recipe.encoder.bits, recipe.seed)
+            case "int8" | "float32" as products:
+                form = form_of(recipe.encoder.bits, products)
         report("encoder", {**detail, "form": form}, began, bits)
     if recipe.guard is not None and bits is not None:
         began = time.perf_counter()
         own = _candidate(meter, "the recipe's own", model, bits, form, for_users=meter.for_users)
-        gentler = _gentler(teacher, training, recipe, meter, form, track)
+        gentler_form: EncoderForm = "int8" if form.startswith("int4") else form
+        gentler = _gentler(teacher, training, recipe, meter, gentler_form, track)
         chosen, detail = fall_back(own, teacher_gains, recipe.guard, gentler, max_bytes=max_bytes)
         if len(detail["tried"]) > 1:
-            model, bits, meter.for_users = chosen.model, chosen.bits, chosen.for_users
+            model, bits, form, meter.for_users = chosen.model, chosen.bits, chosen.form, chosen.for_users
             previous = steps[-1].after if steps else before
             seconds = time.perf_counter() - began
             steps.append(

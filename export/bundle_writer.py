@@ -12,6 +12,7 @@ import dataclasses
 import errno
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from ..runtime.item_table import ItemTable, QuantizedRows
 from ..runtime.pooled_encoder import PART, PooledWeights
 from ..runtime.tiered_rows import TieredRows
 from .encoder_graph import export_encoder
-from .encoder_int8 import EncoderForm, quantize_encoder
+from .encoder_int8 import EncoderForm, describe_form, quantize_encoder
 from .scorer_graph import scorer_graph, scoring_block, scoring_error
 
 FLOAT_TOLERANCE = 1e-4
@@ -112,17 +113,17 @@ def _encoder_parts(content: BundleContent) -> tuple[dict[str, bytes], dict[str, 
     """The encoder's part in the form that is wanted, and what the manifest says of it."""
     graph, form = content.encoder_graph, content.encoder_form
     if isinstance(graph, PooledWeights):
-        part, described = graph.to_part(int8=form != "float32")
+        weights = form.partition("-")[0]
+        part, described = graph.to_part(weights)
         return {PART: part}, described
     if graph is None:
         graph = export_encoder(content.encoder, width=content.table.width, max_length=content.max_length)
     if form != "float32":
         graph = quantize_encoder(graph, form)
-    described = {
-        "weights": "float32" if form == "float32" else "int8",
-        "products": "int8" if form == "int8-products" else "float32",
-    }
-    return {"encoder.onnx": graph.SerializeToString()}, described
+    described, network = dict[str, Any](describe_form(form)), graph.SerializeToString()
+    if described["weights"] == "int4":  # of which nodes and names are a tenth, and outer levels are rare
+        described["bytes"], network = len(network), zlib.compress(network, 9)
+    return {"encoder.onnx": network}, described
 
 
 def verify_bundle(

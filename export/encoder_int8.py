@@ -34,9 +34,10 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from .encoder_graph import shortened
+from .encoder_int4 import halve_vectors_, store_in_int4_, with_int4_products_
 
-EncoderForm = Literal["float32", "int8", "int8-products"]
-"""How the encoder is stored and multiplied; see above."""
+EncoderForm = Literal["float32", "int8", "int8-products", "int4", "int4-products"]
+"""How the encoder is stored and multiplied; see above, and `encoder_int4`."""
 _QUANTIZED = {
     "MatMulInteger",
     "DynamicQuantizeLinear",
@@ -48,8 +49,8 @@ _QUANTIZED = {
 _LEAST_SIZE = 512  # numbers: below it the scales and the node cost more than int8 saves
 
 
-def quantize_encoder(model: onnx.ModelProto, form: Literal["int8", "int8-products"]) -> onnx.ModelProto:
-    """One of the int8 forms of an encoder graph; the input is left alone.
+def quantize_encoder(model: onnx.ModelProto, form: EncoderForm) -> onnx.ModelProto:
+    """One of the rounded forms of an encoder graph; the input is left alone.
 
     Raises:
         ValueError: the graph is quantized already, or the form is unknown.
@@ -59,16 +60,44 @@ def quantize_encoder(model: onnx.ModelProto, form: Literal["int8", "int8-product
         raise ValueError(
             f"encoder: has {', '.join(already)}, so it is quantized already; start from the float model"
         )
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
     match form:
         case "int8":
-            quantized = onnx.ModelProto()
-            quantized.CopyFrom(model)
+            _store_matrices_in_int8_(quantized)
         case "int8-products":
             quantized = _with_integer_products(model)
-        case unknown:  # pyright: ignore[reportUnnecessaryComparison]
-            raise ValueError(f"encoder form {unknown!r}; expected int8 or int8-products")
-    _store_matrices_in_int8_(quantized)
+            _store_matrices_in_int8_(quantized)
+        case "int4" | "int4-products":
+            if form == "int4-products":
+                with_int4_products_(quantized)
+            store_in_int4_(quantized)
+            _store_matrices_in_int8_(quantized)  # those with few inputs
+            halve_vectors_(quantized)
+        case unknown:
+            raise ValueError(f"encoder form {unknown!r}; expected int8, int8-products, int4 or int4-products")
     return shortened(quantized)
+
+
+def form_of(bits: int, products: Literal["int8", "float32"]) -> EncoderForm:
+    """Of weights in 4 or 8 bits that are multiplied as rounded (`int8`), or restored when they are loaded (`float32`)."""
+    match bits, products:
+        case 8, "float32":
+            return "int8"
+        case 8, "int8":
+            return "int8-products"
+        case 4, "float32":
+            return "int4"
+        case 4, "int8":
+            return "int4-products"
+        case _:
+            raise ValueError(f"encoder: no form of {bits} bits and {products} products")
+
+
+def describe_form(form: EncoderForm) -> dict[str, str]:
+    """What the manifest says of it: how `weights` are stored and what `products` with them are made of."""
+    weights, _, products = form.partition("-")
+    return {"weights": weights, "products": "int8" if products else "float32"}
 
 
 def _with_integer_products(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Which int8 form of an encoder is faster on this machine, on histories of the lengths that its users have.
+"""Which rounded form of an encoder is faster on this machine, on histories of the lengths that its users have.
 
 One thread, one user a call, as a device ranks; the forms take turns, so that a machine that slows down slows them all.
 The median decides, and integer products must win by more than noise: at equal speed restored weights are more exact.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..runtime.engine import session_options
 from ..runtime.pooled_encoder import PooledEncoder, PooledWeights
-from .encoder_int8 import EncoderForm, quantize_encoder
+from .encoder_int8 import EncoderForm, form_of, quantize_encoder
 
 Form = TypeVar("Form", bound=str)
 
@@ -27,43 +27,43 @@ CLEAR_WIN = 0.97
 """Integer products must take at most this share of the time: less is within the noise of a busy machine."""
 
 
-def faster_int8_form(
-    graph: onnx.ModelProto, *, width: int, lengths: Sequence[int], seed: int
+def faster_encoder(
+    graph: onnx.ModelProto, *, width: int, lengths: Sequence[int], bits: int, seed: int
 ) -> tuple[EncoderForm, dict[str, float]]:
     """The form to ship, and the median time of each form in microseconds, "float32" for comparison.
 
     Args:
         graph: the float32 encoder.
         lengths: history lengths to draw from, each at least 1.
+        bits: of weights, 4 or 8.
     """
 
     def draw(random: np.random.Generator) -> dict[str, NDArray[Any]]:
         return {"history": random.standard_normal((1, int(random.choice(lengths)), width)).astype(np.float32)}
 
-    return faster_form(graph, draw, seed=seed)
+    return faster_form(graph, draw, bits=bits, seed=seed)
 
 
 def faster_form(
-    graph: onnx.ModelProto, draw: Callable[[np.random.Generator], dict[str, NDArray[Any]]], *, seed: int
+    graph: onnx.ModelProto,
+    draw: Callable[[np.random.Generator], dict[str, NDArray[Any]]],
+    *,
+    bits: int,
+    seed: int,
 ) -> tuple[EncoderForm, dict[str, float]]:
     """The same of any graph; `draw` makes the inputs of a call."""
-    forms: dict[EncoderForm, onnx.ModelProto] = {
-        "float32": graph,
-        "int8": quantize_encoder(graph, "int8"),
-        "int8-products": quantize_encoder(graph, "int8-products"),
-    }
-    runs = {form: _run(model) for form, model in forms.items()}
+    restored, products = form_of(bits, "float32"), form_of(bits, "int8")
+    runs: dict[EncoderForm, Callable[[dict[str, NDArray[Any]]], object]] = {"float32": _run(graph)}
+    runs |= {form: _run(quantize_encoder(graph, form)) for form in (restored, products)}
     medians = _median_us(runs, draw, seed=seed)
-    chosen: EncoderForm = (
-        "int8-products" if medians["int8-products"] < CLEAR_WIN * medians["int8"] else "int8"
-    )
+    chosen = products if medians[products] < CLEAR_WIN * medians[restored] else restored
     return chosen, {str(form): round(median, 1) for form, median in medians.items()}
 
 
 def pooled_times(
-    weights: PooledWeights, graph: onnx.ModelProto, *, lengths: Sequence[int], seed: int
+    weights: PooledWeights, graph: onnx.ModelProto, form: EncoderForm, *, lengths: Sequence[int], seed: int
 ) -> dict[str, float]:
-    """Median times of an encoder in numpy ("int8", as it ships) and as a graph ("float32"), in microseconds.
+    """Median times of an encoder in numpy (`form`, as it ships) and as a graph ("float32"), in microseconds.
 
     Args:
         lengths: history lengths to draw from, each at least 1.
@@ -75,7 +75,7 @@ def pooled_times(
 
     runs: dict[str, Callable[[dict[str, NDArray[Any]]], object]] = {
         "float32": _run(graph),
-        "int8": lambda inputs: encoder(inputs["history"]),
+        form: lambda inputs: encoder(inputs["history"]),
     }
     medians = _median_us(runs, draw, seed=seed)
     return {name: round(median, 1) for name, median in medians.items()}

@@ -28,7 +28,7 @@ from ..runtime.item_table import ItemTable
 from ..runtime.pointwise_engine import PointwiseEngine
 from ..runtime.vocabularies import pack_vocabularies
 from .bundle_writer import FLOAT_TOLERANCE, publish
-from .encoder_int8 import EncoderForm, quantize_encoder
+from .encoder_int8 import EncoderForm, describe_form, quantize_encoder
 from .pointwise_graph import Network, PointwiseGraph, export_pointwise
 
 INT8_CORRELATION = 0.95
@@ -95,8 +95,7 @@ def export_pointwise_bundle(
         "field_tables": content.layout.to_json(content.tables),
         "vocabularies": described_vocabularies,
         "network": {
-            "weights": "float32" if content.form == "float32" else "int8",
-            "products": "int8" if content.form == "int8-products" else "float32",
+            **describe_form(content.form),
             "bytes": len(network),
         },
         **content.manifest,

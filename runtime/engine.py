@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from .bundle import Bundle
 from .catalogue_scorer import CatalogueScorer, Weights
 from .codebook_rows import CodebookRows
+from .deflated_part import inflated
 from .devices import Device, execution_providers
 from .errors import BundleError, InputError
 from .item_ids import ItemIds
@@ -161,7 +162,9 @@ class Engine:
             case "pooled":
                 return read_pooled_encoder(self.bundle, self.width, self.max_length)
             case "onnx":
-                session = self._session("encoder.onnx", {})
+                session = self._session(
+                    "encoder.onnx", {}, n_bytes=self.manifest.get("encoder", {}).get("bytes")
+                )
                 given, made = session.get_inputs()[0].name, [session.get_outputs()[0].name]
                 return lambda vectors: session.run(made, {given: vectors})[0]  # type: ignore[return-value]
             case unknown:
@@ -169,11 +172,15 @@ class Engine:
                     f"{self.bundle.path}: encoder format {unknown!r}, this pocketrec runs onnx and pooled; upgrade pocketrec"
                 )
 
-    def _session(self, part: str, weights: Weights) -> onnxruntime.InferenceSession:
+    def _session(
+        self, part: str, weights: Weights, *, n_bytes: object = None
+    ) -> onnxruntime.InferenceSession:
+        """`n_bytes`: of a deflated part, as the manifest has it."""
         options = session_options(self._threads, weights)
+        graph = self.bundle.part(part).tobytes() if n_bytes is None else inflated(self.bundle, part, n_bytes)
         try:
             return onnxruntime.InferenceSession(
-                self.bundle.part(part).tobytes(),
+                graph,
                 options,
                 providers=self._providers,
             )

@@ -12,7 +12,6 @@ An engine is shared by threads: its arrays are read-only and onnxruntime session
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from .bundle import Bundle
+from .deflated_part import inflated
 from .devices import Device, execution_providers
 from .engine import session_options
 from .errors import BundleError, InputError
@@ -35,8 +35,6 @@ Rows = Mapping[str, NDArray[Any]]
 n is the number of rows, or 1 where the feature is the same in all of them."""
 MAX_BATCH = 4096
 """Rows that the network reads at once: bounds the memory of scoring a whole catalogue."""
-MAX_GRAPH_BYTES = 1 << 30
-"""A hostile manifest cannot make us unpack a larger network."""
 RESTORED_BYTES = 2 << 20
 """A group of tables that takes no more than this in float32 is restored once, when it is loaded: looking up a few hundred
 rows of it then costs what it costs in float, and the memory is little beside onnxruntime's own."""
@@ -193,11 +191,10 @@ class PointwiseEngine:
 
     def _make_session(self, threads: int, device: Device) -> onnxruntime.InferenceSession:
         network = self.manifest.get("network")
-        size = network.get("bytes") if isinstance(network, dict) else None
-        if type(size) is not int or not 0 < size <= MAX_GRAPH_BYTES:
-            raise BundleError(f"{self.bundle.path}: a network of {size!r:.40} bytes; export the bundle again")
+        graph = inflated(
+            self.bundle, "scorer.onnx", network.get("bytes") if isinstance(network, dict) else None
+        )
         try:
-            graph = zlib.decompressobj().decompress(self.bundle.part("scorer.onnx").tobytes(), size + 1)
             return onnxruntime.InferenceSession(
                 graph,
                 session_options(threads),
@@ -205,10 +202,6 @@ class PointwiseEngine:
             )
         except InputError:
             raise
-        except zlib.error as error:
-            raise BundleError(
-                f"{self.bundle.path}: part 'scorer.onnx' cannot be unpacked ({error}); export the bundle again"
-            ) from None
         except Exception as error:  # onnxruntime raises many types of its own, none of them public
             raise BundleError(
                 f"{self.bundle.path}: onnxruntime {onnxruntime.__version__} refuses part 'scorer.onnx': {error}"

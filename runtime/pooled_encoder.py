@@ -11,10 +11,12 @@ W_1 as one matrix, and the subtraction of the mean, which is linear and goes int
 
 The part `encoder`, of the sizes that the manifest names, little endian, one after the other:
 
-    vectors   filters (K, L), b_1 (H), b_2 (D), gamma (D), beta (D), then, with int8 weights, a scale for each row of the matrices
+    vectors   filters (K, L), b_1 (H), b_2 (D), gamma (D), beta (D), then scales: a row of a matrix has one with int8 weights,
+              a block one with int4
     matrices  W_0 (D, K D), W_1 (H, K D), W_2 (D, H)
 
-float32 both, or float16 vectors and int8 matrices, restored when they are loaded.
+float32 both, or float16 vectors and int8 matrices, or float16 vectors and matrices in blocks of four bits
+(`weight_blocks`), which have a scale each: restored when they are loaded.
 
 Shape letters: B batch, n history length, L longest history, D width, K means, H hidden width.
 """
@@ -30,9 +32,12 @@ from numpy.typing import NDArray
 
 from .bundle import Bundle
 from .errors import BundleError
+from .weight_blocks import BLOCK, n_blocks, restored, round_blocks
 
 Floats = NDArray[np.float32]
 PART = "encoder"
+_STORED_AS = {"float32": ("<f4", "<f4"), "int8": ("<f2", "i1"), "int4": ("<f2", "u1")}
+"""Types of vectors and of matrices, by how weights are stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +54,28 @@ class PooledWeights:
     beta: Floats  # (D,)
     eps: float
 
-    def to_part(self, *, int8: bool) -> tuple[bytes, dict[str, Any]]:
-        """The part, and what the manifest says of it."""
+    def to_part(self, stored: str) -> tuple[bytes, dict[str, Any]]:
+        """The part, and what the manifest says of it; `stored` is float32, int8 or int4."""
         vectors = [self.filters, self.bias_1, self.bias_2, self.gamma, self.beta]
         matrices = [self.linear, self.dense_1, self.dense_2]
         described = {
             "format": "pooled",
-            "weights": "int8" if int8 else "float32",
+            "weights": stored,
             "products": "float32",
             "means": len(self.filters),
             "hidden_width": len(self.bias_1),
             "eps": self.eps,
         }
-        if not int8:
+        if stored == "float32":
             return b"".join(a.astype("<f4").tobytes() for a in (*vectors, *matrices)), described
+        if stored == "int4":
+            blocks = [round_blocks(matrix) for matrix in matrices]
+            halves = [*vectors, *(scales for _, scales in blocks)]
+            content = [
+                *(a.astype("<f2").tobytes() for a in halves),
+                *(codes.tobytes() for codes, _ in blocks),
+            ]
+            return b"".join(content), described
         scales = [np.maximum(np.abs(m).max(1), 1e-30) / 127 for m in matrices]
         # rounded first, so that the codes are of the scales that are stored
         scales = [np.maximum(s.astype(np.float16), np.float16(6e-8)).astype(np.float32) for s in scales]
@@ -128,41 +141,49 @@ def read_pooled_encoder(bundle: Bundle, width: int, max_length: int) -> PooledEn
         sizes_known
         and type(eps) is float
         and 0 <= eps < 1
-        and described.get("weights") in ("float32", "int8")
+        and described.get("weights") in ("float32", "int8", "int4")
     ):
         raise BundleError(
             f"{bundle.path}: an encoder of {n_means!r} means, hidden width {hidden!r}, eps {eps!r} and "
             f"{described.get('weights')!r} weights; export the bundle again"
         )
-    int8 = described["weights"] == "int8"
+    stored = described["weights"]
     matrices = [(width, n_means * width), (hidden, n_means * width), (width, hidden)]
     vectors: list[tuple[int, ...]] = [(n_means, max_length), (hidden,), (width,), (width,), (width,)]
-    if int8:
-        vectors += [(rows,) for rows, _ in matrices]
+    scales: list[tuple[int, ...]] = []
+    codes: list[tuple[int, ...]] = list(matrices)
+    if stored == "int8":
+        scales = [(rows,) for rows, _ in matrices]
+    elif stored == "int4":
+        scales = [(rows, n_blocks(inputs)) for rows, inputs in matrices]
+        codes = [(rows, n_blocks(inputs), BLOCK // 2) for rows, inputs in matrices]
+    small, large = _STORED_AS[stored]
     raw = bundle.part(PART).tobytes()
-    needed = sum(map(math.prod, vectors)) * (2 if int8 else 4) + sum(map(math.prod, matrices)) * (
-        1 if int8 else 4
-    )
+    needed = sum(map(math.prod, vectors + scales)) * np.dtype(small).itemsize
+    needed += sum(map(math.prod, codes)) * np.dtype(large).itemsize
     if len(raw) != needed:
         raise BundleError(
             f"{bundle.path}: part {PART!r} has {len(raw)} bytes, the manifest's sizes need {needed}; export the bundle again"
         )
     position = 0
 
-    def take(shapes: list[tuple[int, ...]], dtype: str) -> list[Floats]:
+    def take(shapes: list[tuple[int, ...]], dtype: str) -> list[NDArray[Any]]:
         nonlocal position
-        taken: list[Floats] = []
+        taken: list[NDArray[Any]] = []
         for shape in shapes:
-            count = math.prod(shape)
-            values = np.frombuffer(raw, dtype, count, position).reshape(shape)
+            values = np.frombuffer(raw, dtype, math.prod(shape), position).reshape(shape)
             position += values.nbytes
-            taken.append(values.astype(np.float32))
+            taken.append(values)
         return taken
 
-    filters, bias_1, bias_2, gamma, beta, *scales = take(vectors, "<f2" if int8 else "<f4")
-    linear, dense_1, dense_2 = take(list(matrices), "i1" if int8 else "<f4")
-    for matrix, scale in zip((linear, dense_1, dense_2), scales, strict=False):  # floats have none
-        matrix *= scale[:, None]
+    filters, bias_1, bias_2, gamma, beta = (a.astype(np.float32) for a in take(vectors, small))
+    scaled = take(scales, small)
+    found: list[NDArray[Any]] = take(codes, large)
+    if stored == "int4":
+        found = [restored(c, s, shape[1]) for c, s, shape in zip(found, scaled, matrices, strict=True)]
+    elif stored == "int8":
+        found = [c * s[:, None].astype(np.float32) for c, s in zip(found, scaled, strict=True)]
+    linear, dense_1, dense_2 = (matrix.astype(np.float32) for matrix in found)
     weights = PooledWeights(
         filters=filters, linear=linear, dense_1=dense_1, bias_1=bias_1, dense_2=dense_2, bias_2=bias_2,
         gamma=gamma, beta=beta, eps=eps,

@@ -139,6 +139,8 @@ def test_a_quantized_graph_is_refused(
 
 
 def test_an_unknown_form_is_refused(transformer_graph: onnx.ModelProto) -> None:
-    form: Any = "int4"
-    with pytest.raises(ValueError, match="encoder form 'int4'; expected int8 or int8-products"):
+    form: Any = "int3"
+    with pytest.raises(
+        ValueError, match="encoder form 'int3'; expected int8, int8-products, int4 or int4-products"
+    ):
         quantize_encoder(transformer_graph, form)

@@ -57,10 +57,10 @@ def test_it_changes_nothing_that_it_is_given(weights: PooledWeights) -> None:
     np.testing.assert_array_equal(encoder(vectors), first)
 
 
-def rewritten(source: Path, target: Path, given: PooledWeights, /, int8: bool, **changes: object) -> Path:
+def rewritten(source: Path, target: Path, given: PooledWeights, /, stored: str, **changes: object) -> Path:
     """A bundle with this encoder in place of its own; `changes` are of the manifest's `encoder`."""
     bundle = Bundle.open(source)
-    part, described = given.to_part(int8=int8)
+    part, described = given.to_part(stored)
     manifest = {k: v for k, v in bundle.manifest.items() if k not in ("parts", "format_version")}
     manifest["encoder"] = {**described, **changes}
     parts = {
@@ -71,12 +71,12 @@ def rewritten(source: Path, target: Path, given: PooledWeights, /, int8: bool, *
 
 
 @pytest.mark.parametrize(
-    ("int8", "tolerance"), [(False, 1e-5), (True, 0.05)]
-)  # 127 levels of a row's largest weight
+    ("stored", "tolerance"), [("float32", 1e-5), ("int8", 0.05), ("int4", 0.35)]
+)  # 127 levels of a row's largest weight, 7 of a block's
 def test_a_bundle_runs_it(
-    range_bundle: Path, tmp_path: Path, weights: PooledWeights, int8: bool, tolerance: float
+    range_bundle: Path, tmp_path: Path, weights: PooledWeights, stored: str, tolerance: float
 ) -> None:
-    engine = Engine.load(rewritten(range_bundle, tmp_path / "pooled.pocket", weights, int8=int8))
+    engine = Engine.load(rewritten(range_bundle, tmp_path / "pooled.pocket", weights, stored))
     rows = np.array([[3, 9, 20, 4]])
     found, expected = engine.encode(rows)[0], by_the_formula(weights, engine.table.lookup(rows)[0])
     assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
@@ -90,7 +90,8 @@ def test_a_bundle_runs_it(
         ({"means": 3}, "the manifest's sizes need"),
         ({"hidden_width": 0}, "hidden width 0"),
         ({"eps": 1}, "eps 1"),
-        ({"weights": "int4"}, "'int4' weights"),
+        ({"weights": "int3"}, "'int3' weights"),
+        ({"weights": "int4"}, "the manifest's sizes need"),
         ({"means": True}, "True means"),
         ({"format": "spiking"}, "runs onnx and pooled"),
     ],
@@ -98,7 +99,7 @@ def test_a_bundle_runs_it(
 def test_what_does_not_fit_is_refused(
     range_bundle: Path, tmp_path: Path, weights: PooledWeights, changes: dict, said: str
 ) -> None:
-    path = rewritten(range_bundle, tmp_path / "bad.pocket", weights, int8=False, **changes)
+    path = rewritten(range_bundle, tmp_path / "bad.pocket", weights, "float32", **changes)
     with pytest.raises(BundleError, match=said):
         Engine.load(path)
 
@@ -107,6 +108,6 @@ def test_weights_that_are_not_numbers_are_refused(
     range_bundle: Path, tmp_path: Path, weights: PooledWeights
 ) -> None:
     broken = dataclasses.replace(weights, beta=np.full(D, np.nan, np.float32))
-    path = rewritten(range_bundle, tmp_path / "nan.pocket", broken, int8=False)
+    path = rewritten(range_bundle, tmp_path / "nan.pocket", broken, "float32")
     with pytest.raises(BundleError, match="not finite"):
         Engine.load(path)
