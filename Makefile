@@ -148,8 +148,8 @@ adaptation: $(VENV)/.compress.stamp
 	    $(BIN)/pocketrec replay $(LEARNED)/beauty-icsrec.pocket --data $(SHARED)/data/beauty/Beauty.txt --protocol leave-one-out \
 	        --max-users 4000 --candidates $$candidates --json $(REPLAYED)/beauty-icsrec-$$candidates.json; \
 	done
-	$(BIN)/python -m pocketrec.benchmarks.simulate $(LEARNED)/ml-100k-seed0.pocket --data $(SHARED)/data/ml-100k/ml-100k.inter \
-	    --quantile 0.7 --json $(REPLAYED)/ml-100k-simulated.json
+	$(BIN)/python -m pocketrec.benchmarks.simulate $(LEARNED)/ml-100k-seed[012].pocket --data $(SHARED)/data/ml-100k/ml-100k.inter \
+	    --quantile 0.7 --max-events 40 --partners 3 --json $(REPLAYED)/ml-100k-simulated.json
 	$(BIN)/python -m pocketrec.benchmarks.expert_ablation $(LEARNED)/ml-100k-seed0.pocket \
 	    --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 --json $(REPLAYED)/ml-100k-experts.json
 	$(BIN)/python -m pocketrec.benchmarks.learners $(LEARNED)/ml-100k-seed0.pocket --json $(REPLAYED)/learners.json
@@ -160,7 +160,7 @@ adaptation: $(VENV)/.compress.stamp
 	$(BIN)/python -m pocketrec.benchmarks.list_options $(LEARNED)/ml-100k-seed0.pocket --data $(SHARED)/data/ml-100k/ml-100k.inter \
 	    --items $(SHARED)/data/ml-100k/ml-100k.item --quantile 0.7 --max-users 120 --max-events 10 \
 	    --json $(REPLAYED)/ml-100k-list-options.json
-	$(BIN)/python -m pocketrec.benchmarks.counterfactual $(SHARED)/data/open-bandit-men --json $(REPLAYED)/counterfactual.json
+	$(BIN)/pocketrec replay --counterfactual $(SHARED)/data/open-bandit-men --json $(REPLAYED)/counterfactual.json
 
 # A teacher as strong as the published ones on MovieLens-1M (HR@10 .328, NDCG@10 .194), and what learning adds to it; about an
 # hour, most of it training.

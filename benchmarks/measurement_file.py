@@ -12,6 +12,17 @@ from typing import Any
 from .machine import describe_machine
 
 
+def measurement(command: str, settings: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole object, ready for JSON; `settings` is what was asked for, the seed among it."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "settings": dict(settings),
+        "results": dict(results),
+        "machine": describe_machine(),
+    }
+
+
 def write_measurement(
     path: Path | None,
     module: str,
@@ -26,13 +37,7 @@ def write_measurement(
         module: as it is run: `python -m PACKAGE.MODULE`.
         settings: what was asked for, the seed among it.
     """
-    whole = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python -m {package}.{module}",
-        "settings": dict(settings),
-        "results": dict(results),
-        "machine": describe_machine(),
-    }
+    whole = measurement(f"python -m {package}.{module}", settings, results)
     print(json.dumps(results, indent=2))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..runtime.errors import InputError
 
 USER_FEATURES = tuple(f"user_feature_{n}" for n in range(4))
+LOGGED = ("item_id", "position", "click", "propensity_score")
 ITEM_CATEGORIES = tuple(f"item_feature_{n}" for n in range(1, 4))
 
 
@@ -49,7 +50,7 @@ def read_items(folder: Path) -> NDArray[np.float32]:
         InputError: no such file, or not of this form.
     """
     path = folder / "item_context.csv"
-    frame = _read(path, ("item_id", "item_feature_0", *ITEM_CATEGORIES)).sort("item_id")
+    frame = _read(path, ("item_id", "item_feature_0"), ITEM_CATEGORIES).sort("item_id")
     if frame["item_id"].to_list() != list(range(len(frame))):
         raise InputError(f"{path}: item_id is not 0, 1, ...; expected the file of the Open Bandit Dataset")
     number = frame["item_feature_0"].to_numpy()
@@ -62,10 +63,9 @@ def read_logs(folder: Path, names: tuple[str, ...] = ("random", "bts")) -> dict[
     """Logs by name.
 
     Raises:
-        InputError: no such file, not of this form, or with a propensity of 0.
+        InputError: no such file, or not of this form; a propensity of 0 for what was shown is neither.
     """
-    columns = ("timestamp", "item_id", "position", "click", "propensity_score", *USER_FEATURES)
-    frames = {name: _read(folder / f"{name}.csv", columns) for name in names}
+    frames = {name: _read(folder / f"{name}.csv", LOGGED, ("timestamp", *USER_FEATURES)) for name in names}
     values = [sorted({value for frame in frames.values() for value in frame[name]}) for name in USER_FEATURES]
     return {name: _log(folder / f"{name}.csv", frame, values) for name, frame in frames.items()}
 
@@ -88,21 +88,35 @@ def _log(path: Path, frame: pl.DataFrame, values: list[list[str]]) -> BanditLog:
         ).astype(np.int64),
         affinities=frame.select(affinities).to_numpy().astype(np.float64),
     )
-    if not (log.propensities > 0).all() or log.actions.max() >= len(affinities) or log.positions.min() < 0:
+    propensities, clicks = log.propensities, log.clicks
+    sound = ((propensities > 0) & (propensities <= 1)).all() and ((clicks == 0) | (clicks == 1)).all()
+    sound &= log.actions.min() >= 0 and log.positions.min() >= 0
+    if not sound or log.actions.max() >= len(affinities) or not np.isfinite(log.affinities).all():
         raise InputError(
-            f"{path}: a propensity of 0, an item without a column of affinities, or a position below 1"
+            f"{path}: a propensity outside (0, 1], a click that is not 0 or 1, an item without a column of affinities, "
+            "an affinity that is no number, or a position below 1"
         )
     return log
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
+def _read(path: Path, numbers: tuple[str, ...], texts: tuple[str, ...]) -> pl.DataFrame:
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give the folder of the Open Bandit Dataset")
+        raise InputError(
+            f"{path}: no such file; give the folder of the Open Bandit Dataset: random.csv, bts.csv and item_context.csv"
+        )
     try:
         frame = pl.read_csv(path)
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: not a CSV file ({str(error).splitlines()[0][:100]})") from None
-    missing = [name for name in columns if name not in frame.columns]
+    missing = [name for name in (*numbers, *texts) if name not in frame.columns]
     if missing or not len(frame):
         raise InputError(f"{path}: no column {missing[0]!r}" if missing else f"{path}: no rows")
-    return frame
+    for name in (*numbers, *texts):
+        column = frame[name]
+        if column.null_count() or (
+            name in numbers and not (column.dtype.is_numeric() and column.is_finite().all())
+        ):
+            raise InputError(
+                f"{path}: column {name!r} has a row that is empty or no number; expected the file of the Open Bandit Dataset"
+            )
+    return frame.with_columns(pl.col(texts).cast(pl.String))

@@ -1,4 +1,8 @@
-"""`pocketrec replay A.pocket [B.pocket ...] --data FILE`: what learning from feedback is worth, on events a bundle never saw."""
+"""What learning from feedback is worth, told from logs.
+
+pocketrec replay A.pocket [B.pocket ...] --data FILE   events that a bundle never saw, one after the other
+pocketrec replay --counterfactual DIR                  what other policies would have earned in the place of those that logged
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from .option_types import count, share
 from .progress import terminal_track
@@ -21,11 +26,19 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.epilog = (
         "The bundles must not have seen what is replayed: train and compress them on the events before the cut. "
-        "Several bundles are runs of one experiment, trained with other seeds; a user's figure is the mean."
+        "Several bundles are runs of one experiment, trained with other seeds; a user's figure is the mean. "
+        "--counterfactual takes no bundle: it evaluates policies by the propensities of two logs of the Open Bandit Dataset, "
+        "the re-ranker's learner among them."
     )
-    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", type=Path, help="bundles to replay")
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="*", type=Path, help="bundles to replay")
     parser.add_argument(
-        "--data", metavar="FILE", type=Path, required=True, help="interactions, of the past and of the future"
+        "--data", metavar="FILE", type=Path, help="interactions, of the past and of the future"
+    )
+    parser.add_argument(
+        "--counterfactual",
+        metavar="DIR",
+        type=Path,
+        help="instead: IPS, SNIPS and DR of policies on random.csv, bts.csv and item_context.csv in DIR",
     )
     cut = parser.add_argument_group("what is past, and what is future")
     cut.add_argument(
@@ -74,16 +87,32 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay, print the figures, write what was asked for."""
-    from ..benchmarks.interactions import read_interactions
-    from ..benchmarks.replay_bundles import ReplayOptions, replay_bundles
-    from ..benchmarks.replay_summary import replay_lines
+    """Replay or evaluate, print the figures, write what was asked for."""
     from ..runtime.atomic_file import write_atomically
     from .bench import check_writable
 
     alone = str(args.json) == "-"
     if args.json is not None and not alone:
         check_writable(args.json)
+    command = shlex.join(["pocketrec", *sys.argv[1:]])
+    result, lines = (_replayed if args.counterfactual is None else _counterfactual)(args, command)
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+    print(text if alone else "\n".join(lines))
+    if args.json is not None and not alone:
+        write_atomically(args.json, [text.encode()], overwrite=True)
+        print(f"\nwritten: {args.json}")
+    return 0
+
+
+def _replayed(args: argparse.Namespace, command: str) -> tuple[dict[str, Any], list[str]]:
+    from ..benchmarks.interactions import read_interactions
+    from ..benchmarks.replay_bundles import ReplayOptions, replay_bundles
+    from ..benchmarks.replay_summary import replay_lines
+    from ..runtime.errors import InputError
+
+    if not args.bundles or args.data is None:
+        missing = "a bundle" if not args.bundles else "--data FILE"
+        raise InputError(f"replay: expected {missing}; or --counterfactual DIR, without either")
     options = ReplayOptions(
         bundles=tuple(args.bundles),
         protocol=args.protocol,
@@ -96,12 +125,24 @@ def run(args: argparse.Namespace) -> int:
         seeds=args.seeds,
         seed=args.seed,
         allow_unknown_items=args.allow_unknown_items,
-        command=shlex.join(["pocketrec", *sys.argv[1:]]),
+        command=command,
     )
     result = replay_bundles(options, read_interactions(args.data), terminal_track)
-    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-    print(text if alone else "\n".join(replay_lines(result, args.baseline)))
-    if args.json is not None and not alone:
-        write_atomically(args.json, [text.encode()], overwrite=True)
-        print(f"\nwritten: {args.json}")
-    return 0
+    return result, replay_lines(result, args.baseline)
+
+
+def _counterfactual(args: argparse.Namespace, command: str) -> tuple[dict[str, Any], list[str]]:
+    from ..benchmarks.counterfactual import N_RESAMPLES, counterfactual, counterfactual_lines
+    from ..benchmarks.measurement_file import measurement
+    from ..runtime.errors import InputError
+
+    if args.bundles or args.data is not None:
+        given = "a bundle" if args.bundles else "--data"
+        raise InputError(
+            f"replay: {given} beside --counterfactual, which takes DIR alone; ask for one of both"
+        )
+    results = counterfactual(
+        args.counterfactual, n_resamples=N_RESAMPLES, seed=args.seed, track=terminal_track
+    )
+    settings = {"data": args.counterfactual.name, "resamples": N_RESAMPLES, "seed": args.seed}
+    return measurement(command, settings, results), counterfactual_lines(results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,13 +114,68 @@ class TestFiles:
         assert items.shape == (N_ITEMS, 1 + 2 + 3 + 1)
         np.testing.assert_allclose([items[:, 0].mean(), items[:, 0].std()], [0, 1], atol=1e-6)
 
-    def test_the_command(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_command(self, folder: Path, cli_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(counterfactual, "N_RESAMPLES", 20)
         path = folder / "out.json"
-        assert counterfactual.main([str(folder), "--resamples", "20", "--json", str(path)]) == 0
-        results = json.loads(path.read_text())["results"]
-        assert results == json.loads(capsys.readouterr().out)
+        done = cli_here("replay", "--counterfactual", folder, "--seed", "3", "--json", path)
+        assert done.exit_code == 0, done.stderr
+        written = json.loads(path.read_text())
+        results = written["results"]
         assert set(results["random"]["policies"]) == {*POLICIES}
         assert (results["random"]["rounds"], results["bts"]["rounds"]) == (300, 200)
+        assert written["settings"] == {"data": folder.name, "resamples": 20, "seed": 3}
+        assert {"created", "command", "machine"} <= {*written}
+        lines = done.stdout.splitlines()
+        assert lines[0].startswith("log random: 300 rounds, ")
+        assert sum(line.startswith("  re-ranker") for line in lines) == 2
+        alone = cli_here("replay", "--counterfactual", folder, "--seed", "3", "--json", "-")
+        assert json.loads(alone.stdout)["results"] == results
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("--counterfactual", "nowhere"), "nowhere: no such folder"),
+            (("--counterfactual", ".", "--data", "x.inter"), "--data beside --counterfactual"),
+            (("x.pocket", "--counterfactual", "."), "a bundle beside --counterfactual"),
+            (("--data", "x.inter"), "expected a bundle; or --counterfactual DIR"),
+            (("x.pocket",), "expected --data FILE"),
+        ],
+    )
+    def test_what_does_not_go_together(self, cli_here: Any, arguments: tuple[str, ...], message: str) -> None:
+        done = cli_here("replay", *arguments)
+        assert done.exit_code == 2
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("name", "old", "new", "message"),
+        [
+            ("random.csv", ",0.16666666666666666,", ",0.0,", "a propensity outside"),
+            ("random.csv", ",0.16666666666666666,", ",1.5,", "a propensity outside"),
+            ("random.csv", ",0.16666666666666666,", ",,", "'propensity_score' has a row that is empty"),
+            (
+                "random.csv",
+                ",0.16666666666666666,",
+                ",often,",
+                "'propensity_score' has a row that is empty or no",
+            ),
+            ("random.csv", "hash0", "", "has a row that is empty"),
+            ("bts.csv", ",click,", ",clicked,", "no column 'click'"),
+            ("item_context.csv", "5,5,2.5,a1,b2,c", "", "item_context.csv has 5"),
+            ("item_context.csv", "2,2,1.0,", "2,7,1.0,", "item_id is not 0, 1, ..."),
+        ],
+    )
+    def test_logs_that_are_none(
+        self, folder: Path, cli_here: Any, name: str, old: str, new: str, message: str
+    ) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1))
+        done = cli_here("replay", "--counterfactual", folder, "--json", folder / "out.json")
+        assert done.exit_code == 2, done.stderr
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (folder / "out.json").exists()
 
     def test_files_that_are_none(self, folder: Path) -> None:
         text = (folder / "bts.csv").read_text()
