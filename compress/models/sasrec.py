@@ -142,7 +142,7 @@ class MergedHead(nn.Module):
 
     A constant does not change a softmax, and its shares sum to 1. Keys and values are the inputs themselves, so where
     only the last position is asked for, nothing but two products with x depends on the length of the history. With
-    W at most half the width it has no more weights than the four matrices.
+    W at least half the width it has no more weights than the four matrices, with W the width half as many.
     """
 
     n_heads = 1
@@ -292,14 +292,14 @@ class SASRec(nn.Module):
 
 
 def with_merged_heads(model: nn.Module) -> nn.Module:
-    """A model to be exported, in eval mode: every one-head attention of at most half the width is a `MergedHead`.
+    """A model to be exported, in eval mode: every one-head attention of at least half the width is a `MergedHead`.
 
     Itself where it has none, else a copy; whatever is wrapped around the layers stays.
     """
 
     def pays(module: nn.Module) -> bool:
         head: object = getattr(module, "attention", None)
-        return isinstance(head, Attention) and head.n_heads == 1 and 2 * head.head_width <= head.q.in_features
+        return isinstance(head, Attention) and head.n_heads == 1 and 2 * head.head_width >= head.q.in_features
 
     if not any(map(pays, model.modules())):
         return model

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pocketrec.compress.item_bias import fold_item_bias
 from pocketrec.compress.low_rank import low_rank
 from pocketrec.compress.models.protocol import SequenceModel
-from pocketrec.compress.models.sasrec import MergedHead, with_merged_heads
+from pocketrec.compress.models.sasrec import MergedHead, SASRec, SASRecConfig, with_merged_heads
 from pocketrec.compress.prune import PruneConfig, can_prune, innermost, prune
 from pocketrec.compress.prune_units import importance, keep_units, unit_groups
 
@@ -137,3 +137,23 @@ def test_one_head_that_stays_is_exported_with_its_matrices_multiplied(
     torch.testing.assert_close(encoded(exported), encoded(smaller), rtol=0, atol=5e-6)
     whole = lively(family)
     assert with_merged_heads(whole) is whole  # two heads stay two
+
+
+def test_one_head_of_the_whole_width_is_exported_with_half_its_matrices() -> None:
+    whole = SASRec(SASRecConfig(n_items=N_ITEMS, width=8, n_heads=1, max_length=12), seed=0).eval()
+    with torch.no_grad():
+        for parameter in whole.parameters():  # biases, too
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    exported = with_merged_heads(whole)
+    attention = exported.layers[0].attention
+    assert isinstance(attention, MergedHead)
+    assert 2 * sum(w.numel() for w in attention.parameters()) == sum(
+        w.numel() for w in whole.layers[0].attention.parameters()
+    )
+    torch.testing.assert_close(encoded(exported), encoded(whole), rtol=0, atol=5e-6)
+
+
+def test_a_head_that_is_narrower_than_half_stays_as_it_is() -> None:
+    config = SASRecConfig(n_items=N_ITEMS, width=8, n_heads=1, head_width=3, max_length=12)
+    narrow = SASRec(config, seed=0).eval()
+    assert with_merged_heads(narrow) is narrow
