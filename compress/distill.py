@@ -8,6 +8,8 @@ whose terms are those of `distill_loss`: the teacher's distribution over the cat
 teacher's best, and its user vector. The last prefix of a sequence has no next item that training may see, so it has no
 hard term. Where the catalogue is too large to score for every history, some of it stands for all (`sampled_lessons`).
 
+Some of the histories are longer than the data's: the teacher went on with them (`continued_histories`).
+
 Each epoch takes every user's whole training sequence and some random shorter ones, each ending at the
 position at which it will be asked: histories come without padding, grouped by length. After each epoch the running
 average of the student's weights is measured on the validation item; the best epoch is kept, and `patience` epochs without a better one end it.
@@ -30,6 +32,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..benchmarks.progress import Track, untracked
+from .continued_histories import continued
 from .distill_loss import (
     MASKED,
     best_of_others,
@@ -93,6 +96,11 @@ class DistillConfig:
     None: the whole one up to 50,000 items, else 1,024."""
     teacher_top: int = 64
     """Best items of the teacher that are remembered of each history, where the catalogue is sampled."""
+    continued_share: float = 0.0
+    """Share of the batches whose histories the teacher first goes on with, 0 to 1; they have no hard term. A student that
+    starts far from its teacher, or has little room, learns more of it from histories that are new each epoch."""
+    continued_events: int = 3
+    """At most so many items that it adds."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.soft_weight <= 1:
@@ -117,6 +125,11 @@ class DistillConfig:
         if min(self.hidden_weight, self.order_weight) < 0 or min(self.order_length, self.teacher_top) < 1:
             raise ValueError(
                 "distill: hidden_weight and order_weight must be at least 0, order_length and teacher_top at least 1"
+            )
+        if not 0 <= self.continued_share <= 1 or self.continued_events < 1:
+            raise ValueError(
+                "distill: continued_share must be 0 to 1 and continued_events at least 1, "
+                f"got {self.continued_share} and {self.continued_events}"
             )
         if self.sampled_items is not None and self.sampled_items < 0:
             raise ValueError(
@@ -285,8 +298,9 @@ class CatalogueLessons:
     def epoch(
         self, generator: np.random.Generator
     ) -> Iterator[tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]]:
-        """See `Lessons`; random prefixes, other ones each epoch."""
-        for rows, targets in prefix_batches(self.sequences, self.config, self.max_length, generator):
+        """See `Lessons`; random prefixes and continuations, other ones each epoch."""
+        batches = prefix_batches(self.sequences, self.config, self.max_length, generator)
+        for rows, targets in some_continued(self.teacher, batches, self.config, self.max_length, generator):
 
             def loss_of(
                 users: Tensor, table: Tensor, rows: Tensor = rows, targets: Tensor = targets
@@ -317,6 +331,22 @@ class CatalogueLessons:
 def picked(users: Tensor, table: Tensor, rows: Tensor) -> Tensor:
     """Scores of some items for each user: (B, D), (N, D), int64 (B, C) -> (B, C)."""
     return torch.bmm(F.embedding(rows, table), users[:, :, None])[:, :, 0]
+
+
+def some_continued(
+    teacher: SequenceModel,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    config: DistillConfig,
+    max_length: int,
+    generator: np.random.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of `prefix_batches`, of which the teacher has gone on with some: nobody knows what comes after those."""
+    for rows, targets in batches:
+        if config.continued_share and generator.random() < config.continued_share:
+            n_events = int(generator.integers(1, config.continued_events + 1))
+            rows = continued(teacher, rows, n_events, max_length, generator, repeats=not config.mask_history)
+            targets = torch.full_like(targets, -1)
+        yield rows, targets
 
 
 def prefixes_each(sequences: Sequence[NDArray[np.int64]], config: DistillConfig) -> int:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .distill import DistillConfig, picked, prefix_batches
+from .distill import DistillConfig, picked, prefix_batches, some_continued
 from .distill_loss import MASKED, best_of_others, distillation_loss, hidden_loss, order_loss
 from .models.protocol import SequenceModel
 from .train import CHUNK_LOGITS
@@ -56,9 +56,10 @@ class SampledLessons:
         self.table = teacher.item_table.detach()
         self.to_teacher = to_teacher
         self.n_sampled = config.sampled_of(len(self.table))
+        batches = prefix_batches(sequences, config, max_length, generator)
         self._lessons = [
             self._ask(teacher, rows, targets)
-            for rows, targets in prefix_batches(sequences, config, max_length, generator)
+            for rows, targets in some_continued(teacher, batches, config, max_length, generator)
         ]
 
     def retold(self, config: DistillConfig, to_teacher: nn.Linear | None) -> SampledLessons:
