@@ -73,7 +73,11 @@ def frontier_view(frontier: Json) -> dict[str, Any]:
 
 
 def _named(params: Json) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in params.items())
+    """Choices of a recipe, as people read them; a choice is a number or a name."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value if isinstance(value, str) else f'{value:g}'}"
+        for name, value in params.items()
+    )
 
 
 def _found(entry: Json, *path: str) -> Any:

@@ -165,4 +165,5 @@ def export_model(checkpoint: Path, data: Path, folder: Path) -> Model:
         graphs=graphs,
         torch_modules=modules,
         weights_bytes=teacher.source.weights_bytes,
+        sha256=teacher.source.sha256,
     )

@@ -60,6 +60,8 @@ class Model:
     """The same as torch modules, saved whole (`export/whole_model.py`)."""
     weights_bytes: int
     """Of the checkpoint."""
+    sha256: str
+    """Of the checkpoint's file, as bundles made of it have it in their provenance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +159,8 @@ def run_peers(config: PeersConfig, model: Model, track: Track = untracked) -> di
             entry["latency"] = latency[name]
         if entry["error"] is None and entry["memory"] is None:
             entry["memory"] = _memory(entry, config, baseline, model)
-        for figures in (
-            entry["memory"] or {}
-        ).values():  # a peer that measured its own process knows no baseline
+        # A peer that measured its own process knows no baseline.
+        for figures in (entry["memory"] or {}).values():
             figures.setdefault("added_bytes", figures["peak_bytes"] - baseline)
         entry.pop("files", None)
         entry.pop("path", None)
@@ -266,6 +267,12 @@ def _open_ours(config: PeersConfig, model: Model) -> tuple[dict[str, Contestant]
             raise InputError(
                 f"{path}: {len(ids)} items, not those of {model.name} ({len(theirs)}); give bundles made of this checkpoint"
             )
+        made_of = checkpoint_of(bundle)
+        if made_of is not None and made_of != model.sha256:
+            raise InputError(
+                f"{path}: has the items of {model.name}, but was made of another checkpoint (sha256 {made_of[:12]}, not "
+                f"{model.sha256[:12]}); give bundles made of this one"
+            )
         name = path.stem
         if name in contestants:
             raise InputError(f"{path}: a second bundle called {name}; give files of different names")
@@ -282,6 +289,14 @@ def _open_ours(config: PeersConfig, model: Model) -> tuple[dict[str, Contestant]
             )
         )
     return contestants, entries
+
+
+def checkpoint_of(bundle: Bundle) -> str | None:
+    """sha256 of the checkpoint that a bundle says it was made of; None where it does not say."""
+    found: Any = bundle.manifest
+    for key in ("provenance", "checkpoint", "sha256"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _open_graph(files: Mapping[str, Path | str], model: Model, config: PeersConfig) -> GraphContestant:

@@ -3,13 +3,16 @@
     python -m pocketrec.benchmarks.peers.environments FOLDER [NAME ...]
 
 makes `FOLDER/NAME` from `requirements/NAME.txt`, whose versions are pinned; all of them without a NAME. What is there
-already with the same requirements is kept, so that a run that was stopped goes on. One that cannot be made leaves
-`FOLDER/NAME/failed.txt` with the reason in one line, which becomes its row in the table; the others are made all the same. Together they take about 9 GB.
+already with these versions is kept, whoever made it, so that a run that was stopped goes on. One that cannot be made leaves
+`FOLDER/NAME/failed.txt` with the reason in one line, which becomes its row in the table; the others are made all the same.
+Together they take about 9 GB.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +22,7 @@ from pathlib import Path
 
 from ...runtime.atomic_file import write_atomically
 from .peer_list import ENVIRONMENTS, REQUIREMENTS
-from .protocol import first_line, python_of
+from .protocol import first_line, python_of, terminated_as_exit
 
 INSTALL_SECONDS = 1800
 """Limit of one installation: torch and what comes with it are a gigabyte."""
@@ -34,8 +37,12 @@ def make_environment(folder: Path, requirements: Path, *, timeout_s: float = INS
     """
     wanted = requirements.read_text(encoding="utf-8")
     made = folder / _MADE
-    if made.is_file() and made.read_text(encoding="utf-8") == wanted and python_of(folder).exists():
-        return None
+    if python_of(folder).exists():
+        if made.is_file() and made.read_text(encoding="utf-8") == wanted:
+            return None
+        if has_versions(python_of(folder), wanted):
+            write_atomically(made, [wanted.encode()], overwrite=True)
+            return None
     if folder.exists():
         if not (folder / "pyvenv.cfg").is_file() and not (folder / _FAILED).is_file():
             return f"{folder}: exists and is no virtual environment; name another folder"
@@ -50,12 +57,37 @@ def make_environment(folder: Path, requirements: Path, *, timeout_s: float = INS
     return problem
 
 
+_VERSIONS = """
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+def found(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+print(json.dumps({name: found(name) for name in sys.argv[1:]}))
+"""
+
+
+def has_versions(python: Path, requirements: str) -> bool:
+    """Whether the environment of that Python has exactly the pinned versions; a local part such as `+cpu` may differ."""
+    lines = (line.partition("#")[0].strip() for line in requirements.splitlines())
+    pins = dict(re.sub(r"\[.*?\]", "", line).split("==", 1) for line in lines if "==" in line)
+    command = [str(python), "-P", "-c", _VERSIONS, *pins]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return False
+    found: dict[str, str | None] = json.loads(done.stdout)
+    return all((found[name] or "").partition("+")[0] == pin.partition("+")[0] for name, pin in pins.items())
+
+
 def _install(folder: Path, requirements: Path, timeout_s: float) -> str | None:
     venv.create(folder, with_pip=True, symlinks=True)
     command = [str(python_of(folder)), "-m", "pip", "--disable-pip-version-check", "install", "--no-input"]
     command += ["--quiet", "--no-cache-dir", "-r", str(requirements)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+        with terminated_as_exit():
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired:
         return f"pip was not done after {timeout_s:g} s"
     if done.returncode == 0:

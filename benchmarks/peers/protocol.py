@@ -5,18 +5,20 @@
 The reply is a file, because tools print what they like. A worker writes `{"error": LINE}` for what its tool refused, or
 what it made; `versions` of its packages either way. One that crashes, hangs beyond the limit (it is killed with all that
 it started) or writes no reply is an error of one line too: a peer that fails is a row of the table, never the end of the
-run. Nothing of a peer is imported into our own process.
+run. Ctrl-C and SIGTERM end the worker before us. Nothing of a peer is imported into our own process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,25 +114,43 @@ def last_line(text: str) -> str:
     return first_line("\n".join(reversed(text.splitlines())))
 
 
+@contextlib.contextmanager
+def terminated_as_exit() -> Generator[None]:
+    """SIGTERM unwinds the stack as `sys.exit` does, so that what was started is ended; else it would outlive us."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
 def _run(
     command: list[str], output: int, folder: str, env: Mapping[str, str], timeout_s: float
 ) -> int | None:
     """The exit code; None where it took too long. It has a process group of its own, which ends with it."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-        env=dict(env),
-        start_new_session=True,
-    )
-    try:
-        return process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        _end(process)
+    with terminated_as_exit():
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=dict(env),
+            start_new_session=True,
+        )
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

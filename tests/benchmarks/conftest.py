@@ -202,7 +202,7 @@ def frontier() -> dict[str, Any]:
         "teacher": {"bytes": 3_571_204, "value": 0.0603},
         "trials": [
             {
-                "number": n, "params": {"table_bits": 2 + n, "keep_inner": 0.5}, "bytes": size, "value": value,
+                "number": n, "params": {"table_bits": 2 + n, "encoder": "last layer"}, "bytes": size, "value": value,
                 "rerank_ms": None, "seconds": 12.0, "on_front": front, "file": f"trial-{n:04d}.pocket" if front else None,
             }
             for n, (size, value, front) in enumerate(found)

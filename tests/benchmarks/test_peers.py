@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pocketrec.benchmarks.peers import environments, torch_peer
+from pocketrec.benchmarks.peers import compare, environments, torch_peer
 from pocketrec.benchmarks.peers.compare import REFERENCE, drawn_users
 from pocketrec.benchmarks.peers.environments import make_environment
 from pocketrec.benchmarks.peers.peer_list import ENVIRONMENTS, PEERS, REQUIREMENTS
@@ -74,6 +76,26 @@ def test_a_peer_that_hangs_is_stopped_with_what_it_started(tmp_path: Path) -> No
     assert beats == (alive.stat().st_size if alive.exists() else 0)
 
 
+def test_a_peer_ends_with_us(tmp_path: Path) -> None:
+    """SIGTERM is what a shell, a scheduler or `timeout` sends."""
+    alive, worker = tmp_path / "alive", tmp_path / "worker.py"
+    worker.write_text(f"import time\nwhile True:\n  open({str(alive)!r}, 'a').write('x')\n  time.sleep(0.02)")
+    code = (
+        "from pathlib import Path; import sys; from pocketrec.benchmarks.peers.protocol import ask\n"
+        "ask(Path(sys.prefix), Path(sys.argv[1]), {}, timeout_s=60)"
+    )
+    process = subprocess.Popen([sys.executable, "-P", "-c", code, str(worker)])
+    deadline = time.monotonic() + 30
+    while not alive.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert alive.exists(), "the worker did not start"
+    process.terminate()
+    assert process.wait(20) == 128 + signal.SIGTERM
+    beats = alive.stat().st_size
+    time.sleep(0.2)
+    assert beats == alive.stat().st_size
+
+
 def test_a_missing_environment_says_how_to_make_it_and_a_failed_one_why(tmp_path: Path) -> None:
     reply = ask(tmp_path / "olive", tmp_path / "none.py", {}, timeout_s=1)
     assert reply.error == "not installed: python -m pocketrec.benchmarks.peers.environments FOLDER olive"
@@ -93,6 +115,8 @@ def test_an_environment_is_made_once_and_a_failure_is_noted(tmp_path: Path, monk
     calls: list[list[str]] = []
 
     def pip(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if "-c" in command:  # asked for its versions
+            return subprocess.CompletedProcess(command, 1, "", "")
         calls.append(command)
         bad = "bad.txt" in command[-1]
         stderr = "WARNING: old\nERROR: No matching distribution found for nothing==1" if bad else ""
@@ -119,6 +143,19 @@ def test_an_environment_is_made_once_and_a_failure_is_noted(tmp_path: Path, monk
     )
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["failed.txt"]
     assert make_environment(tmp_path / "b", good) is None  # tried again
+
+
+def test_an_environment_that_somebody_else_made_is_kept_if_its_versions_are_those_wanted(
+    tmp_path: Path, monkeypatch
+) -> None:
+    folder, requirements = tmp_path / "ours", tmp_path / "r.txt"
+    folder.symlink_to(OURS, target_is_directory=True)
+    monkeypatch.setattr(environments, "write_atomically", lambda *args, **options: None)  # not into ours
+    requirements.write_text(f"# what it needs\nnumpy=={np.__version__}\n")
+    assert make_environment(folder, requirements) is None
+    for other in ("numpy==1.0", f"numpy=={np.__version__}\nno-such-package==1.0"):
+        assert not environments.has_versions(python_of(folder), other)
+    assert environments.has_versions(python_of(folder), f"numpy=={np.__version__}+local")
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -169,6 +206,12 @@ def results(tiny_road, walked, tmp_path_factory: pytest.TempPathFactory) -> dict
             )
 
         patch.setattr(torch_peer, "link_packages", with_fake_torchao)
+        for measure in (
+            "baseline_memory",
+            "measure_memory",
+            "measure_graph_memory",
+        ):  # one process instead of three
+            patch.setattr(compare, measure, partial(getattr(compare, measure), n_repeats=1))
         code = main(
             [
                 "bench", str(walked.done.path), "--teacher", str(walked.teacher_path), "--data", str(tiny_road.data),
@@ -242,9 +285,11 @@ def test_the_table_has_a_row_for_each_and_says_what_did_not_work(results: dict[s
 
 
 def test_a_bundle_of_another_model_is_refused(
-    cli_here: Callable[..., Any], tiny_road, repository: Path, tmp_path: Path, monkeypatch
+    cli_here: Callable[..., Any], tiny_road, walked, repository: Path, tmp_path: Path, monkeypatch
 ) -> None:
     from onnx import TensorProto, helper
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
 
     from pocketrec.export import whole_graph
 
@@ -259,6 +304,15 @@ def test_a_bundle_of_another_model_is_refused(
     done = cli_here("bench", other, *options, "--environments", tmp_path)
     assert done.exit_code == 2
     assert "give bundles made of this checkpoint" in done.stderr
+    twin = tmp_path / "twin.safetensors"  # the same items, other weights
+    weights = load_file(tiny_road.checkpoint)
+    with safe_open(tiny_road.checkpoint, "np") as checkpoint:
+        save_file({name: 2 * of for name, of in weights.items()}, twin, checkpoint.metadata())
+    done = cli_here(
+        "bench", walked.done.path, "--data", tiny_road.data, "--peers", twin, "--environments", tmp_path
+    )
+    assert done.exit_code == 2
+    assert "was made of another checkpoint" in done.stderr
     done = cli_here("bench", other, *options)
     assert done.exit_code == 2
     assert "pocketrec.benchmarks.peers.environments FOLDER" in done.stderr

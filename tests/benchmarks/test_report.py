@@ -106,7 +106,7 @@ def test_what_was_measured_beside_is_shown_with_its_own_figures(
     assert {trial["bytes"] for trial in frontier["trials"] if trial["on_front"]} <= shown
     text = " ".join(page.text)
     assert "exports no ONNX graph" in text, "a peer that failed keeps its row"
-    assert "table bits 2, keep inner 0.5" in text
+    assert "table bits 2, encoder last layer" in text
 
 
 def test_limits_first_calls_energy_and_notes_are_shown(make_results: MakeResults):
