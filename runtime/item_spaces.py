@@ -19,8 +19,8 @@ from .recency import Recency
 Floats = NDArray[np.float32]
 
 UNPACKED_BYTES = 8 << 20
-"""A catalogue whose vectors take no more is unpacked once, when the mixture first ranks: 12,000 items in two spaces of width
-64 in 5 ms. A list of 100 then costs one look-up and one product, a third of what its packed rows cost."""
+"""A catalogue whose vectors take no more is unpacked once, when somebody first has a history: 12,000 items in two spaces of
+width 64 in 5 ms. A list of 100 then costs one look-up and one product, a third of what its packed rows cost."""
 _ROWS_AT_ONCE = 4096
 
 

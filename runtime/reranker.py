@@ -43,7 +43,7 @@ from .item_ids import ItemId
 from .item_overlay import ItemOverlay
 from .item_space import ItemSpace
 from .item_spaces import UNPACKED_BYTES, ItemSpaces
-from .item_table import ItemTable
+from .item_table import ItemTable, QuantizedRows
 from .list_items import ListItems
 from .rank_options import Categories
 from .state_file import Cipher, SavedState, StateFile
@@ -276,10 +276,16 @@ class Reranker:
         return GatheredRows(vectors, table.width)
 
     def score_by_model(self, user: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """As `Engine.score`, to the last bit, and of added items: float32 (D,), int64 (C,) -> float32 (C,)."""
+        """As `Engine.score`, to the last bit, and of added items: float32 (D,), int64 (C,) -> float32 (C,).
+
+        Rows of one quantized format are scored by their levels, which takes no longer than their unpacked vectors would.
+        """
         if not self.tables:
             return self.engine.score(user[None], rows[None])[0]
-        return self._gathered(0, rows).scores(user)
+        catalogue = None if isinstance(self.engine.table, QuantizedRows) else self.spaces.catalogue
+        if catalogue is None or self._overlay.row_of:
+            return self._gathered(0, rows).scores(user)
+        return catalogue.take(rows, axis=0)[:, : self.engine.width].dot(user)
 
     def top_k(
         self, user: NDArray[np.float32], k: int, exclude: NDArray[np.int64]
@@ -291,11 +297,11 @@ class Reranker:
         """
         is_mixed = bool(self.tables) and len(user) > self.engine.width
         users: Sequence[NDArray[np.float32]] = self.spaces.split(user) if is_mixed else (user,)
-        if len(users) == 1 and not self._overlay.row_of:
-            return self.engine.top_k(users[0], k, exclude)
 
         def exact(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            return self.score_by_model(user, rows) if len(users) == 1 else self.gather(rows).scores(user)
+            return (
+                self.score_by_model(user, rows) if len(users) == 1 else self.gather_known(rows).scores(user)
+            )
 
         scores = self.engine.score_all(users[0][None])[0]
         rounding = self.engine.rounding(users[0])
@@ -305,5 +311,8 @@ class Reranker:
         if self._overlay.row_of:
             added = np.arange(self.engine.n_items, self.engine.n_items + len(self._overlay.row_of))
             scores = np.concatenate([scores, exact(added)])
-        scores[exclude] = -np.inf
-        return exact_top_k(scores, min(k, len(scores) - len(np.unique(exclude))), rounding, exact)
+        n_left = len(scores)
+        if len(exclude):
+            scores[exclude] = -np.inf
+            n_left -= len(np.unique(exclude))
+        return exact_top_k(scores, min(k, n_left), rounding, exact)

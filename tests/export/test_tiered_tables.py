@@ -7,7 +7,9 @@ import pytest
 
 from pocketrec.export.scorer_graph import scoring_error
 from pocketrec.runtime.codebook_rows import CodebookRows, pack_codebooks, slice_width
+from pocketrec.runtime.item_spaces import UNPACKED_BYTES
 from pocketrec.runtime.item_table import ItemTable
+from pocketrec.runtime.reranker import Reranker
 from pocketrec.runtime.tiered_rows import TieredRows
 
 from .conftest import random_table
@@ -59,3 +61,22 @@ def test_the_catalogue_agrees_with_its_candidates(make_engine, name: str, width:
 def test_codebooks_alone_have_no_graph_of_the_catalogue(make_engine) -> None:
     assert "scorer.onnx" not in make_engine(codebooks(60, 16)).bundle
     assert "scorer.onnx" in make_engine(tables(16)["three tiers"]).bundle
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", list(tables(5)))
+def test_unpacked_vectors_score_as_packed_rows_do(make_engine, name: str, width: int) -> None:
+    """To the last bit, also where a space of taste stands beside the model's."""
+    engine = make_engine(tables(width)[name])
+    user, rows = np.random.default_rng(2).standard_normal(width).astype(np.float32), np.arange(60)[::-1]
+    rankers = [Reranker(engine, unpacked_bytes=n_bytes) for n_bytes in (0, UNPACKED_BYTES, UNPACKED_BYTES)]
+    rankers[2].tables = (engine.table, random_table(60, 8, 4))
+    assert [ranker.spaces.catalogue is None for ranker in rankers] == [True, False, False]
+    for ranker in rankers:
+        np.testing.assert_array_equal(
+            ranker.score_by_model(user, rows), engine.score(user[None], rows[None])[0]
+        )
+        found, scores = ranker.top_k(user, 5, np.arange(30))
+        expected, wanted = engine.top_k(user, 5, np.arange(30))
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_allclose(scores, wanted, rtol=1e-5)
