@@ -2,7 +2,7 @@
 
 Defined outcomes, so that no list can break a ranking:
 
-- an id that comes twice counts where it came first;
+- an id that comes twice counts where it came first, with the server score that it had there;
 - an id that the bundle does not know has row -1;
 - server scores are standardized over the list (mean 0, deviation 1), so that scores of any scale mix; one that is NaN or
   infinite says nothing, and counts as the mean.
@@ -67,9 +67,10 @@ def read_candidates(
     ([9, 5, 7], array([ 2, -1,  0]), array([ 1.2247449,  0.       , -1.2247449], dtype=float32))
 
     Raises:
-        InputError: as many scores as candidates are expected, one number each.
+        InputError: no list of ids, among them a string, whose letters would be ids; or the scores are not one number a
+            candidate.
     """
-    ids: list[Any] = candidate_ids.tolist() if isinstance(candidate_ids, np.ndarray) else list(candidate_ids)
+    ids: list[Any] = list(candidate_ids) if type(candidate_ids) is list else _listed(candidate_ids)
     values = None if scores is None else _numbers(scores, len(ids))
     try:
         distinct = set(ids)
@@ -130,6 +131,14 @@ def _rows_of_range(span: range, ids: Sequence[Any], distinct: set[Any]) -> NDArr
     rows -= span.start
     # by their places: a reduction takes three times as long
     return rows if rows[rows.argmin()] >= 0 and rows[rows.argmax()] < len(span) else None
+
+
+def _listed(candidate_ids: Any) -> list[Any]:
+    if isinstance(candidate_ids, np.ndarray) and candidate_ids.ndim == 1:
+        return candidate_ids.tolist()
+    if isinstance(candidate_ids, str | bytes | np.ndarray) or not isinstance(candidate_ids, Iterable):
+        raise InputError(f"candidates: got {candidate_ids!r:.60}, expected a list of item ids")
+    return list(candidate_ids)
 
 
 def plain_id(item_id: Any) -> ItemId:

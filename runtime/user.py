@@ -137,8 +137,16 @@ class User:
         Returns:
             `Ranking.id`, and float32 (C,), NaN where unknown; dismissed ones are scored as any other. Nothing is logged as
             shown.
+
+        Raises:
+            InputError: an id comes twice.
         """
         candidates = self._ranker.read_candidates(candidate_ids)
+        if len(candidates) != len(candidate_ids):
+            raise InputError(
+                f"score: {len(candidate_ids)} ids, {len(candidates)} of them different; expected each once, "
+                "so that scores stand beside ids"
+            )
         with self._lock:
             self._n_rankings += 1
             number = self._n_rankings
