@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from ..export.scorer_graph import scoring_block
 from ..runtime.adaptation import OWN_EXPERTS, SOURCES, TASTE_EXPERTS, AdaptationPrior
 from ..runtime.engine import Engine
+from ..runtime.experts import Experts
 from ..runtime.item_space import ItemSpace
 from ..runtime.item_spaces import ItemSpaces
 from ..runtime.item_table import QuantizedRows
-from ..runtime.mixture import Experts, Mixture
+from ..runtime.mixture import Mixture
 from ..runtime.recency import RECENT
 from .choice_lists import (
     N_POPULAR,

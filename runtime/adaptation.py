@@ -33,7 +33,7 @@ device are none of those, so with n of them among the last m events
     w = weights + f (fresh - weights),   f = min(1, n / m)      (`freshness`)
 
 and likewise the calibrated ones. How far `fresh` lies from `weights` also says in which direction people differ most: along
-it, and along nothing else, a user's own weights may move quickly (`AdaptationPrior.first_information`).
+it, and along nothing else, a user's own weights may move quickly (`AdaptationPrior.first_covariance`).
 
 Without `adaptation` in the manifest: `base` and `user_vector`, and while nothing is learned the model exactly.
 """
@@ -100,16 +100,16 @@ class AdaptationPrior:
                 self._rows[source, fresh] = rows
         return rows
 
-    def first_information(self, n_events: float) -> NDArray[np.float64]:
-        """H_0 of `choice_step`, float64 (K, K): as if `n_events` had been seen, but few along fresh - weights.
+    def first_covariance(self, n_events: float) -> NDArray[np.float64]:
+        """P_0 = H_0^-1 of `kalman_step`, float64 (K, K): as if `n_events` had been seen, but few along fresh - weights.
 
-        The inverse of diag(1 / (n_events variances)) + SPREAD^2 mean over sources of d d', d = fresh - weights.
+        diag(1 / (n_events variances)) + SPREAD^2 mean over sources of d d', d = fresh - weights.
         """
         covariance = np.diag(1.0 / (n_events * self.variances))
         for source, fresh in self.fresh_weights.items():
             difference = SPREAD * (fresh - self.weights[source])
             covariance += np.outer(difference, difference) / len(self.fresh_weights)
-        return np.asarray(np.linalg.inv(covariance), np.float64)
+        return covariance
 
     @property
     def has_taste(self) -> bool:

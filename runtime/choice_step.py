@@ -4,6 +4,11 @@
     H <- H + v (sum p z z' - mu mu'),   delta <- delta + v H^-1 (z_chosen - mu)
 
 z are the list's expert columns, v is what the event counts (1 for a click). A step that is not finite is not made.
+
+`kalman_step` takes g g' for the list's covariance, g = z_chosen - mu: the same in expectation under p (the empirical Fisher
+information). Then P = H^-1 follows by Sherman and Morrison, without a system to solve and without the list's columns:
+
+    P <- P - v P g g' P / (1 + v g' P g),   delta <- delta + v P g
 """
 
 from __future__ import annotations
@@ -50,6 +55,28 @@ def choice_step(
     grown = information + seen
     moved = delta + np.linalg.solve(grown, step)
     return (moved, grown) if math.isfinite(float(moved.dot(moved))) else (delta, information)
+
+
+def kalman_step(
+    delta: Floats, covariance: Floats, surprise: NDArray[AnyFloat], weight: float = 1.0
+) -> tuple[Floats, Floats]:
+    """The next (delta, P), new arrays; the same ones where the step is not finite, or P is no covariance any more.
+
+    Args:
+        delta: float64 (K,).
+        covariance: P, float64 (K, K), symmetric and positive definite.
+        surprise: g, float (K,): the chosen item's columns less the list's mean.
+        weight: of the event.
+
+    >>> kalman_step(np.zeros(1), np.eye(1), np.array([1.0]))  # P = 1 / (1 + 1)
+    (array([0.5]), array([[0.5]]))
+    """
+    carried = covariance.dot(surprise)
+    length = float(carried.dot(surprise))
+    if not 0.0 <= length < math.inf:
+        return delta, covariance
+    carried_part = carried * (weight / (1.0 + weight * length))
+    return delta + carried_part, covariance - carried_part[:, None] * carried
 
 
 def choice_odds(logits: NDArray[np.float32], item: int) -> tuple[NDArray[np.float32], list[float]]:

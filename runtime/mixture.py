@@ -8,8 +8,8 @@ A ranking has the experts' vectors as rows X (`adaptation`) and weights w = prio
 A choice c from a list with scores Z = E X' (C, K), q = softmax(Z w + log_weight + offset), teaches three things:
 
     user vectors   by online softmax (`residual_user`), in all spaces at once
-    weights        H <- H + sum q z z' - mu mu',  delta <- delta + H^-1 (z_c - mu),  mu = sum q z,
-                   from the prior's H_0 (about lambda diag(variances)): a Newton step of the multinomial logit whose memory only grows
+    weights        g = z_c - sum q z = X (e_c - sum q e),  H <- H + g g',  delta <- delta + H^-1 g, from the prior's H_0 (about
+                   lambda diag(variances)): a Kalman step of the multinomial logit, whose memory only grows (`choice_step`)
     the gate       A <- .95 A + (log q_c - log p_c), p the calibrated base alone; while A < -4 the calibrated base ranks,
                    and the mixture goes on learning
 
@@ -24,18 +24,17 @@ model, and scores are reported in the model's own units.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .adaptation import OWN_EXPERTS, AdaptationPrior, freshness
-from .choice_step import choice_odds, choice_step
+from .choice_step import choice_odds, kalman_step
+from .experts import Ahead, Experts, Floats
 from .item_spaces import ItemSpaces
 from .residual_user import ResidualUser
-
-Floats = NDArray[np.float32]
 
 TEMPERATURE = 2.0
 """Without a prior: the base's scores become logits of this deviation over the catalogue."""
@@ -46,30 +45,6 @@ WEIGHT_PRIOR = 300.0
 GATE_DECAY, GATE_LIMIT = 0.95, -4.0
 """Reached in under 4% of events on MovieLens-100K, where the gate changed nothing significantly: it is a safety."""
 _LARGEST_DIFFERENCE = 5.0  # of log-likelihoods in one event: one surprise does not close the gate for long
-
-
-class Experts:
-    """The experts' vectors at one moment, made when they are first asked for.
-
-    While the model ranks alone nobody needs them before the first lesson, and a re-ranking is spared the work.
-    """
-
-    __slots__ = ("_make", "_matrix", "base", "n_recent")
-
-    def __init__(self, base: Floats, n_recent: int, make: Callable[[], Floats]) -> None:
-        self.base = base
-        """float32 (width of the model's space,): the model's user vector."""
-        self.n_recent = n_recent
-        """Events of the history that they look at; with none only the base has something to say."""
-        self._make = make
-        self._matrix: Floats | None = None
-
-    @property
-    def matrix(self) -> Floats:
-        """X, float32 (K, D)."""
-        if self._matrix is None:
-            self._matrix = self._make()
-        return self._matrix
 
 
 class Mixture:
@@ -83,10 +58,10 @@ class Mixture:
         self.n_events = 0
         """Learned; with 0 the ranking is the model's, exactly, unless the prior says otherwise."""
         if prior is None:
-            self._information = WEIGHT_PRIOR * np.eye(len(OWN_EXPERTS))
+            self._covariance = np.eye(len(OWN_EXPERTS)) / WEIGHT_PRIOR
         else:
-            self._information = prior.first_information(WEIGHT_PRIOR)
-        self._delta = np.zeros(len(self._information))
+            self._covariance = prior.first_covariance(WEIGHT_PRIOR)
+        self._delta = np.zeros(len(self._covariance))
         self._moved = np.zeros((2, len(self._delta)))  # delta, and nothing for the calibrated base
         self._advantage = 0.0
         self._counting: dict[tuple[str, int], Floats] = {}  # `_weights_of`, until the next lesson
@@ -102,29 +77,27 @@ class Mixture:
             for where in self.spaces.slices
         ]
 
-    def experts(self, user: Floats, recent: Floats, n_recent: int, ahead: Floats | None = None) -> Experts:
+    def experts(self, user: Floats, recent: Floats, n_recent: int, ahead: Ahead | None = None) -> Experts:
         """The experts' vectors at this moment, whatever is learned until somebody asks for them.
 
         Args:
             user: float32 (width of the model's space,), the model's.
             recent: float32 (n_recent, D), `Recency.scaled` of the last events, oldest first; nobody writes to it again.
             n_recent: events that the experts look at, at most `RECENT`.
-            ahead: `ahead` of this moment, if it was made; it becomes theirs.
+            ahead: `ahead` of this moment, if it was made.
         """
         learned = self.residual.vector  # a lesson makes another array
+        return Experts(user, n_recent, lambda: self._rest(recent, learned), ahead)
 
-        def make() -> Floats:
-            matrix = self._rows(recent, learned) if ahead is None else ahead
-            matrix[0, : len(user)] = user
-            return matrix
+    def ahead(self, recent: Floats, n_recent: int, source: str) -> Ahead | None:
+        """What can be made before the next ranking, as `experts` takes it; None where the base says what everything weighs."""
+        if self.prior is None:
+            return None
+        rest = self._rest(recent, self.residual.vector)
+        weights = self._weights_at(source, n_recent, self.prior)[1 if self.gate_is_closed else 0]
+        return Ahead(rest, source, weights, weights.dot(rest))
 
-        return Experts(user, n_recent, make)
-
-    def ahead(self, recent: Floats) -> Floats:
-        """X but for the model's user vector, float32 (K, D): what can be made before the next ranking."""
-        return self._rows(recent, self.residual.vector)
-
-    def _rows(self, recent: Floats, learned: Floats) -> Floats:
+    def _rest(self, recent: Floats, learned: Floats) -> Floats:
         """X but for the model's user vector, float32 (K, D)."""
         matrix, vectors = self._unfilled.copy(), learned / self.spaces.radius
         means = None if self.prior is None or len(recent) == 0 else self.spaces.recency.means(recent)
@@ -140,10 +113,12 @@ class Mixture:
         """w X: what ranks, float32 (D,); while the model ranks alone `experts.base`, of its own space only."""
         if self.model_ranks_alone(experts.n_recent):
             return experts.base
+        if experts.ahead is not None and experts.ahead.source == source:
+            return experts.mixed(experts.ahead.weights, source)
         weights = self._weights_of(source, experts)[1 if self.gate_is_closed else 0]
         if self.prior is None:
             weights = weights / (weights[0] or 1.0)
-        return weights.dot(experts.matrix)
+        return experts.mixed(weights, source)
 
     def ranking_weights(self, experts: Experts, source: str) -> NDArray[np.float64] | None:
         """What the experts count in a ranking at this moment, float64 (K,); None while the model ranks alone."""
@@ -195,21 +170,21 @@ class Mixture:
             item: which of the C.
             weight: what the event counts, beside a click of 1.
         """
-        features = items.dot(experts.matrix.T)  # (C, K)
-        logits = self._weights_of(source, experts).dot(features.T)  # (2, C)
+        users = self._weights_of(source, experts).dot(experts.matrix)  # (2, D)
+        logits = users.dot(items.T)  # (2, C)
         if added is not None:
             logits += added
         q, (log_q, log_p) = choice_odds(logits, item)
         if not math.isfinite(log_q):  # then none of them is
             return None
+        gap = items[item] - q.dot(items)  # (D,)
         if chosen:
             self._judge(log_q - log_p)
             if self.prior is not None:
-                self._delta, self._information = choice_step(
-                    self._delta, self._information, features, q, item, weight
-                )
+                surprise = experts.matrix.dot(gap)  # (K,)
+                self._delta, self._covariance = kalman_step(self._delta, self._covariance, surprise, weight)
                 self._moved[0] = self._delta
-        self.residual.learn_(items, q, item, radius=self.spaces.radius, chosen=chosen, weight=weight)
+        self.residual.step_(gap, float(q[item]), radius=self.spaces.radius, chosen=chosen, weight=weight)
         self.n_events += 1
         self._counting.clear()
         return q
@@ -221,7 +196,7 @@ class Mixture:
             arrays[f"user_vector_{n}"] = residual.vector
             arrays[f"gradient_squared_{n}"] = residual.gradient_squared
         if self.prior is not None:
-            arrays |= {"weights_delta": self._delta, "weights_information": self._information}
+            arrays |= {"weights_delta": self._delta, "weights_covariance": self._covariance}
         arrays["advantage"] = np.array([self._advantage])
         return arrays, {"learned_events": self.n_events}
 
@@ -240,7 +215,7 @@ class Mixture:
             )
         if self.prior is not None:
             self._delta = self._moved[0] = arrays["weights_delta"].astype(np.float64)
-            self._information = arrays["weights_information"].astype(np.float64)
+            self._covariance = arrays["weights_covariance"].astype(np.float64)
         self._advantage = float(arrays["advantage"][0])
         self._counting.clear()
         self.n_events = max(counters.get("learned_events", 0), 0)
@@ -259,14 +234,18 @@ class Mixture:
 
     def _weights_of(self, source: str, experts: Experts) -> Floats:
         """float32 (2, K): of the mixture, and of the calibrated base."""
-        moment = source, experts.n_recent
+        if self.prior is not None:
+            return self._weights_at(source, experts.n_recent, self.prior)
+        # they follow from the base's scores of the moment
+        return np.stack([self.weights(source, experts), self._calibrated(source, experts)]).astype(np.float32)
+
+    def _weights_at(self, source: str, n_recent: int, prior: AdaptationPrior) -> Floats:
+        moment = source, n_recent
         known = self._counting.get(moment)
         if known is None:
-            if self.prior is None:  # they follow from the base's scores of the moment
-                return np.stack([self.weights(source, experts), self._calibrated(source, experts)]).astype(
-                    np.float32
-                )
-            known = (self.prior.rows_at(source, self._fresh(experts)) + self._moved).astype(np.float32)
+            known = (prior.rows_at(source, freshness(self.n_events, n_recent)) + self._moved).astype(
+                np.float32
+            )
             self._counting[moment] = known
         return known
 

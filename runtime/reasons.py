@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .adaptation import OWN_EXPERTS, TASTE_EXPERTS
+from .experts import Experts
 from .list_scores import ListScores
-from .mixture import Experts, Mixture
+from .mixture import Mixture
 
 if TYPE_CHECKING:
     from .reranker import Reranker

@@ -70,9 +70,21 @@ class ResidualUser:
             chosen: False for a dismissal.
             weight: what the event counts: its gradient is so many times as long.
         """
-        gradient = (items[item] - q.dot(items)) / radius
+        self.step_(items[item] - q.dot(items), float(q[item]), radius=radius, chosen=chosen, weight=weight)
+
+    def step_(
+        self,
+        gap: NDArray[np.float32],
+        q_item: float,
+        *,
+        radius: float | NDArray[np.float32],
+        chosen: bool,
+        weight: float = 1.0,
+    ) -> None:
+        """`learn_` where the item's vector less the list's mean, float32 (D,), and the item's probability are known."""
+        gradient = np.divide(gap, radius, dtype=np.float32)
         if not chosen:
-            weight *= -float(q[item]) / max(1.0 - float(q[item]), 1.0 / _LARGEST_ODDS)
+            weight *= -q_item / max(1.0 - q_item, 1.0 / _LARGEST_ODDS)
         if weight != 1.0:
             gradient *= np.float32(weight)
         squared = self.gradient_squared + gradient * gradient

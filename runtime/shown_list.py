@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .experts import Experts
 from .item_ids import ItemId
 from .list_items import ListItems
-from .mixture import Experts
 
 LIST_SIZE = 256
 LISTS_KEPT = 4

@@ -7,7 +7,7 @@ bundles at hand they are mapped: of the items that both know, old vectors E and 
 
 and for a user vector u of the old space, F M u is as near to E u as a vector of the new space can make it: the shared
 items are ranked as before. Vectors are kept in units of their space's radius, so u' = (rho' / rho) M u. Then, of the
-same experts, the weights' deltas and their information keep what they say of logits: delta' = delta sqrt(v / v') for
+same experts, the weights' deltas and their covariance keep what they say of logits: delta' = delta sqrt(v / v') for
 the variances v of the experts' scores. What the learning rates have seen, G - G_0, is spread evenly over the new space.
 
 Without the old bundle, or with too few shared items, the kept history is replayed: each event is learned against the new
@@ -108,10 +108,10 @@ def _mapped(state: UserState, old: Reranker, new: Reranker) -> dict[str, NDArray
         return None
     if old.prior is not None and new.prior is not None and old.prior.experts == new.prior.experts:
         scale = np.sqrt(old.prior.variances / new.prior.variances)
-        delta, information = before.get("weights_delta"), before.get("weights_information")
-        if delta is not None and information is not None and delta.shape == scale.shape:
+        delta, covariance = before.get("weights_delta"), before.get("weights_covariance")
+        if delta is not None and covariance is not None and delta.shape == scale.shape:
             arrays["weights_delta"] = delta * scale
-            arrays["weights_information"] = information / (scale[:, None] * scale)
+            arrays["weights_covariance"] = covariance * (scale[:, None] * scale)
     if "advantage" in before:
         arrays["advantage"] = before["advantage"]
     return arrays

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .adaptation import OWN_EXPERTS
+from .experts import Ahead, Experts, Floats
 from .item_spaces import ItemSpaces
-from .mixture import TEMPERATURE, Experts, Floats, Mixture
+from .mixture import TEMPERATURE, Mixture
 
 
 class Unmixed(Mixture):
@@ -24,7 +25,7 @@ class Unmixed(Mixture):
         super().__init__(ItemSpaces(()), np.empty(0, np.float32), None)
         self._score_all = score_all
 
-    def experts(self, user: Floats, recent: Floats, n_recent: int, ahead: Floats | None = None) -> Experts:
+    def experts(self, user: Floats, recent: Floats, n_recent: int, ahead: Ahead | None = None) -> Experts:
         """The base alone, whatever was recent."""
         return Experts(user, n_recent, lambda: user[None])
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from .candidates import Candidates
 from .examination import among_examined
+from .experts import Ahead, Experts
 from .feedback_event import Habits, Lesson
 from .item_ids import ItemId
 from .list_items import ListItems
 from .list_scores import ListScores
-from .mixture import Experts, Mixture
+from .mixture import Mixture
 from .recency import RECENT
 from .server_weight import NAME, ServerWeight
 from .shown_lately import Feedback
@@ -52,15 +53,14 @@ class UserModel:
         self.server = ServerWeight(state.learned.get(NAME))
         self._encoded: Floats | None = None  # at its first use after an event
         self._now: Experts | None = None  # at its first use after an event or a lesson
-        self._ahead: Floats | None = None  # what a lesson made for the next experts
+        self._ahead: Ahead | None = None  # what a lesson made for the next experts
         self._users: dict[str, Floats] = {}
 
     def experts(self) -> Experts:
         """The experts' vectors at this moment."""
         if self._now is None:
-            n_recent = min(len(self.history.rows), RECENT)
             base, ahead, self._ahead = self._base_user(), self._ahead, None
-            self._now = self.mixture.experts(base, self.history.recent, n_recent, ahead)
+            self._now = self.mixture.experts(base, self.history.recent, self._n_recent, ahead)
         return self._now
 
     def user_vector(self, source: str) -> Floats:
@@ -194,7 +194,7 @@ class UserModel:
             while len(self.dismissed) > DISMISSED_KEPT:
                 del self.dismissed[next(iter(self.dismissed))]
         if vector is not None:  # an app ranks next, and somebody waits for it
-            self._ahead = self.mixture.ahead(self.history.recent)
+            self._ahead = self.mixture.ahead(self.history.recent, self._n_recent, self._ranker.candidates)
 
     def snapshot(self) -> tuple[Any, ...]:
         """All of it, for `restore`."""
@@ -241,6 +241,10 @@ class UserModel:
         if not self._ranker.tables:
             return float(self._engine.score_all(user[None]).mean())
         return float(self._ranker.spaces.center[: len(user)] @ user)
+
+    @property
+    def _n_recent(self) -> int:
+        return min(len(self.history.rows), RECENT)
 
     def _base_user(self) -> Floats:
         """The model's user vector of the history, float32 (D,)."""

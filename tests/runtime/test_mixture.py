@@ -122,12 +122,12 @@ class TestPrior:
         prior = read_prior({"adaptation": adaptation()}, "a.pocket")
         assert prior is not None
         assert prior.weights_at("catalogue", 1.0).tolist() == prior.weights["catalogue"].tolist()
-        np.testing.assert_allclose(prior.first_information(300.0), 300.0 * np.eye(K))
+        np.testing.assert_allclose(prior.first_covariance(300.0), np.eye(K) / 300.0)
 
     def test_people_differ_most_in_how_far_they_trust_the_model(self) -> None:
         prior = read_prior({"adaptation": adaptation(fresh=FRESH)}, "a.pocket")
         assert prior is not None
-        covariance = np.linalg.inv(prior.first_information(300.0))
+        covariance = prior.first_covariance(300.0)
         along = np.array([-0.4, 0.2, 0, 0, 0, 0])
         np.testing.assert_allclose(covariance, np.eye(K) / 300 + 0.25 * np.outer(along, along), atol=1e-12)
 
@@ -233,14 +233,14 @@ class TestMixture:
         experts = mixture.experts(np.ones(WIDTH, np.float32), np.empty((0, WIDTH), np.float32), 0)
         np.testing.assert_array_equal(mixture.user_vector(experts, "catalogue"), np.ones(WIDTH))
 
-    def test_the_step_of_the_weights_is_newtons(self, space: ItemSpace) -> None:
+    def test_the_step_of_the_weights_is_kalmans(self, space: ItemSpace) -> None:
         mixture, experts = self.users_of(space, make_prior([1.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
         items = space.table.lookup(np.arange(10))
         z = (items @ experts.matrix.T).astype(float)
         q = np.exp(z[:, 0] - z[:, 0].max())
         q /= q.sum()
         mean = q @ z
-        information = WEIGHT_PRIOR * np.eye(K) + (z - mean).T @ np.diag(q) @ (z - mean)
+        information = WEIGHT_PRIOR * np.eye(K) + np.outer(z[4] - mean, z[4] - mean)
         expected = np.linalg.solve(information, z[4] - mean)
         mixture.learn_(experts, "catalogue", items, np.zeros(10, np.float32), 4, chosen=True)
         np.testing.assert_allclose(mixture._delta, expected, rtol=1e-4)

@@ -14,7 +14,7 @@ import pytest
 
 from pocketrec.runtime import Reranker
 from pocketrec.runtime.adaptation import freshness
-from pocketrec.runtime.choice_step import choice_odds, softmax
+from pocketrec.runtime.choice_step import choice_odds, kalman_step, softmax
 from pocketrec.runtime.item_spaces import UNPACKED_BYTES
 from pocketrec.runtime.mixture import WEIGHT_PRIOR
 from pocketrec.runtime.recency import RECENT
@@ -36,7 +36,7 @@ class Plain:
         self.user = [np.zeros(space.width) for space in self.spaces]
         self.squares = [np.ones(space.width) for space in self.spaces]
         self.delta = np.zeros(len(self.prior.experts))
-        self.information = self.prior.first_information(WEIGHT_PRIOR)
+        self.information = np.linalg.inv(self.prior.first_covariance(WEIGHT_PRIOR))
 
     def features(self, history: list[int], user: list[np.ndarray]) -> np.ndarray:
         """Z of the whole catalogue, float64 (N, K)."""
@@ -69,11 +69,9 @@ class Plain:
         features, item = moment[0][rows], int(np.flatnonzero(rows == row)[0])
         q = softmax(features @ self.weights(moment[1]))
         if weight > 0:
-            mean = q @ features
-            self.information = self.information + weight * (
-                (features.T * q) @ features - np.outer(mean, mean)
-            )
-            self.delta = self.delta + weight * np.linalg.solve(self.information, features[item] - mean)
+            surprise = features[item] - q @ features
+            self.information = self.information + weight * np.outer(surprise, surprise)
+            self.delta = self.delta + weight * np.linalg.solve(self.information, surprise)
         for n, (space, items) in enumerate(zip(self.spaces, self.items, strict=True)):
             step = weight if weight > 0 else -q[item] / (1 - q[item])
             gradient = step * (items[row] - q @ items[rows]) / space.radius
@@ -154,3 +152,33 @@ class TestOdds:
         logits = np.zeros((2, 5), np.float32)
         logits[0, 3] = odd
         assert not np.isfinite(choice_odds(logits, 1)[1][0])
+
+
+class TestKalmanStep:
+    def test_the_covariance_stays_the_inverse_of_the_information(self) -> None:
+        rng = np.random.default_rng(0)
+        delta, covariance, information = np.zeros(4), np.eye(4) / 300, 300 * np.eye(4)
+        for surprise in rng.standard_normal((200, 4)):
+            weight = float(rng.uniform(0.2, 2.0))
+            information += weight * np.outer(surprise, surprise)
+            expected = delta + weight * np.linalg.solve(information, surprise)
+            delta, covariance = kalman_step(delta, covariance, surprise, weight)
+            np.testing.assert_allclose(delta, expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(covariance @ information, np.eye(4), atol=1e-9)
+
+    def test_it_stays_a_covariance_however_much_was_seen(self) -> None:
+        """Ten thousand events of weight 100: rounding must not make a variance negative where nothing is left to learn."""
+        directions = np.array([[1.0, 1.0, 0.0], [1.0, 1.0 + 1e-6, 0.0]])
+        delta, covariance = np.zeros(3), np.eye(3) / 300
+        for n in range(10_000):
+            delta, covariance = kalman_step(delta, covariance, directions[n % 2], 100.0)
+        assert np.linalg.eigvalsh(covariance).min() > 0
+        assert np.isfinite(delta).all()
+
+    @pytest.mark.parametrize("surprise", [np.inf, np.nan, 1e200])
+    def test_a_step_that_is_not_finite_is_not_made(self, surprise: float) -> None:
+        delta, covariance = np.zeros(2), np.eye(2)
+        with np.errstate(over="ignore", invalid="ignore"):
+            after = kalman_step(delta, covariance, np.array([surprise, 0.0]))
+        assert after[0] is delta
+        assert after[1] is covariance
