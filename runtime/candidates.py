@@ -67,10 +67,9 @@ def read_candidates(
     ([9, 5, 7], array([ 2, -1,  0]), array([ 1.2247449,  0.       , -1.2247449], dtype=float32))
 
     Raises:
-        InputError: no list of ids, among them a string, whose letters would be ids; or the scores are not one number a
-            candidate.
+        InputError: no list of ids (`listed_ids`), or the scores are not one number a candidate.
     """
-    ids: list[Any] = list(candidate_ids) if type(candidate_ids) is list else _listed(candidate_ids)
+    ids: list[Any] = list(candidate_ids) if type(candidate_ids) is list else listed_ids(candidate_ids)
     values = None if scores is None else _numbers(scores, len(ids))
     try:
         distinct = set(ids)
@@ -133,7 +132,8 @@ def _rows_of_range(span: range, ids: Sequence[Any], distinct: set[Any]) -> NDArr
     return rows if rows[rows.argmin()] >= 0 and rows[rows.argmax()] < len(span) else None
 
 
-def _listed(candidate_ids: Any) -> list[Any]:
+def listed_ids(candidate_ids: Any) -> list[Any]:
+    """A list of what an app passed as candidates; raises `InputError` where that is none, as a string, whose letters would be ids."""
     if isinstance(candidate_ids, np.ndarray) and candidate_ids.ndim == 1:
         return candidate_ids.tolist()
     if isinstance(candidate_ids, str | bytes | np.ndarray) or not isinstance(candidate_ids, Iterable):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .candidates import plain_id
+from .candidates import listed_ids, plain_id
 from .choice_step import choice_step, softmax
 from .errors import InputError
 from .feedback_event import VISIT, Event, Habits, Kind, Lesson, read_event
@@ -109,14 +109,11 @@ class EnsembleUser:
         """The k best of the candidates, best first; what no member knows comes last, with the score -inf.
 
         Raises:
-            InputError: k below 1, or a scorer that does not give a number for each candidate.
+            InputError: k below 1, no list of ids, or a scorer that does not give a number for each candidate.
         """
         check_k(k)
-        listed: list[Any] = (
-            candidate_ids.tolist() if isinstance(candidate_ids, np.ndarray) else [*candidate_ids]
-        )
         try:
-            ids = list(dict.fromkeys(listed))
+            ids: list[ItemId] = list(dict.fromkeys(listed_ids(candidate_ids)))
         except TypeError:
             raise InputError(
                 "candidates: not all of them are item ids; expected integers or strings"

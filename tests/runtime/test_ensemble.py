@@ -274,6 +274,11 @@ class TestWhatIsRefused:
         with pytest.raises(InputError, match="expected integers or strings"):
             Ensemble(rankers).user().rerank([[1]])  # type: ignore[list-item]
 
+    @pytest.mark.parametrize("odd", ["abc", None, 3])
+    def test_candidates_that_are_no_list(self, rankers: dict[str, Reranker], odd: object) -> None:
+        with pytest.raises(InputError, match="expected a list of item ids"):
+            Ensemble(rankers).user().rerank(odd)  # type: ignore[arg-type]
+
     def test_scorers_propose_nothing(self) -> None:
         with pytest.raises(InputError, match="scorers only"):
             Ensemble({"a": by_number}).user().recommend()
