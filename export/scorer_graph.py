@@ -8,7 +8,7 @@ of times slower, so it is never left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -25,7 +25,8 @@ _MAX_BLOCK = 256
 def scorer_graph(table: QuantizedRows | FloatRows | TieredRows) -> onnx.ModelProto:
     """The scorer of a table; the initializers' names are those that the engine hands over.
 
-    Of a table in tiers it scores the quantized ones, side by side; the runtime does the rest (`runtime.tiered_rows`).
+    Of a table in tiers it scores the quantized rows, as one table or tier by tier; the runtime does the rest
+    (`runtime.tiered_rows`).
     """
     users = helper.make_tensor_value_info("users", TensorProto.FLOAT, ["batch", table.width])
     nodes: list[onnx.NodeProto] = []
@@ -34,12 +35,13 @@ def scorer_graph(table: QuantizedRows | FloatRows | TieredRows) -> onnx.ModelPro
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
     match table:
         case QuantizedRows():
-            _add_products_(nodes, initializers, [table], [""])
+            _add_products_(nodes, initializers, table.width, {"": (table.n_items, table.bits)})
         case TieredRows():
-            _add_products_(
-                nodes, initializers, table.quantized, [str(n) for n in range(len(table.quantized))]
-            )
             n_scores = sum(rows.n_items for rows in table.quantized)
+            tiers = {str(n): (rows.n_items, rows.bits) for n, rows in enumerate(table.quantized)}
+            if table.products == 1:
+                tiers = {"": (n_scores, 4)}
+            _add_products_(nodes, initializers, table.width, tiers)
         case FloatRows():
             nodes = [helper.make_node("Gemm", ["users", "values"], ["scores"], transB=1)]
             initializers = [_external("values", TensorProto.FLOAT, [table.n_items, table.width])]
@@ -52,30 +54,33 @@ def scorer_graph(table: QuantizedRows | FloatRows | TieredRows) -> onnx.ModelPro
 def _add_products_(
     nodes: list[onnx.NodeProto],
     initializers: list[TensorProto],
-    tables: Sequence[QuantizedRows],
-    numbers: Sequence[str],
+    width: int,
+    tables: Mapping[str, tuple[int, int]],
 ) -> None:
-    """A product for each of some tables of one width, and their scores side by side."""
-    width = tables[0].width
+    """A product for each of some tables of one width, and their scores side by side.
+
+    Args:
+        tables: rows and bits, by the number that the names of its initializers end in.
+    """
     block, stored = scoring_block(width), padded_width(width)
     source = "users"
     if stored != width:
         initializers.append(helper.make_tensor("pads", TensorProto.INT64, [4], [0, 0, 0, stored - width]))
         nodes.append(helper.make_node("Pad", ["users", "pads"], ["padded"]))
         source = "padded"
-    results = ["scores"] if len(tables) == 1 else [f"scores{number}" for number in numbers]
-    for rows, number, result in zip(tables, numbers, results, strict=True):
-        bits, n_blocks = max(rows.bits, 4), stored // block
+    results = ["scores"] if len(tables) == 1 else [f"scores{number}" for number in tables]
+    for result, (number, (n_rows, bits)) in zip(results, tables.items(), strict=True):
+        bits, n_blocks = max(bits, 4), stored // block
         nodes.append(
             helper.make_node(
                 "MatMulNBits", [source, f"codes{number}", f"scales{number}"], [result], domain="com.microsoft",
-                K=stored, N=rows.n_items, bits=bits, block_size=block, accuracy_level=4,
+                K=stored, N=n_rows, bits=bits, block_size=block, accuracy_level=4,
             )
         )  # fmt: skip
         initializers.append(
-            _external(f"codes{number}", TensorProto.UINT8, [rows.n_items, n_blocks, block * bits // 8])
+            _external(f"codes{number}", TensorProto.UINT8, [n_rows, n_blocks, block * bits // 8])
         )
-        initializers.append(_external(f"scales{number}", TensorProto.FLOAT, [rows.n_items, n_blocks]))
+        initializers.append(_external(f"scales{number}", TensorProto.FLOAT, [n_rows, n_blocks]))
     if len(tables) > 1:
         nodes.append(helper.make_node("Concat", results, ["scores"], axis=1))
 

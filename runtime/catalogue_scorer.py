@@ -64,16 +64,14 @@ class CatalogueScorer:
             case FloatRows():
                 return self._made_by({"values": self._table.values})
             case QuantizedRows():
-                tables = {"": self._table}
+                tables = {"": self._table.scoring_codes()}
             case TieredRows():
-                tables = {str(number): tier for number, tier in enumerate(self._table.quantized)}
+                tables = self._table.scoring_codes()
         weights: Weights = {}
         roundings: list[ScoreRounding] = []
-        for number, rows in tables.items():
-            codes, bits = rows.scoring_codes()
+        for number, (codes, bits, scales) in tables.items():
             n_blocks = codes.shape[1] * 8 // bits // self._block
-            scales = rows.scales.astype(np.float32) * np.float32(rows.scale_unit)
-            weights[f"codes{number}"] = codes.reshape(rows.n_items, n_blocks, -1)
+            weights[f"codes{number}"] = codes.reshape(len(codes), n_blocks, -1)
             weights[f"scales{number}"] = (
                 scales[:, None] if n_blocks == 1 else np.repeat(scales[:, None], n_blocks, axis=1)
             )

@@ -28,6 +28,7 @@ from .bundle import Bundle
 from .codebook_rows import CodebookRows, read_codebook_rows
 from .errors import BundleError, InputError
 from .gathered_rows import GatheredRows
+from .scoring_codes import ScoringCodes
 from .tiered_rows import TieredRows, read_tiered_rows
 
 ROW_BITS = (2, 3, 4, 8)
@@ -101,13 +102,13 @@ class QuantizedRows:
         """The bundle's parts that hold the table."""
         return {"item_codes": self.codes, "item_scales": self.scales}
 
-    def scoring_codes(self) -> tuple[NDArray[np.uint8], int]:
-        """Codes as `MatMulNBits` reads them, uint8 (N, bytes), and their bits (4 or 8).
+    def scoring_codes(self) -> ScoringCodes:
+        """The table as `MatMulNBits` reads it.
 
         In place for 4 and 8 bits. Bit planes are repacked into 4 bits: a copy of at most twice the size.
         """
         if self.bits in (4, 8):
-            return self.codes, self.bits
+            return ScoringCodes(self.codes, self.bits, self._scale)
         packed = np.empty((self.n_items, padded_width(self.width) // 2), np.uint8)
         for start in range(0, self.n_items, _ROWS_AT_ONCE):
             planes = self.codes[start : start + _ROWS_AT_ONCE].reshape(
@@ -117,7 +118,7 @@ class QuantizedRows:
             codes = sum(bits[:, plane] << plane for plane in range(self.bits))
             nibbles = (2 * codes + (9 - 2**self.bits)).astype(np.uint8)  # level + 8
             packed[start : start + len(nibbles)] = nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
-        return packed, 4
+        return ScoringCodes(packed, 4, self._scale)
 
     def _levels_at(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Levels of rows (C,): float32 (C, padded_width), or by bit plane (C * bits, padded_width).

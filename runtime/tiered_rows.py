@@ -7,8 +7,8 @@ the tail costs a fraction of what it brings at the head. Each tier is a table of
 `codebook_rows`); within a tier, items keep their order, so the tier of each item is all that is stored, as bit planes
 (lowest first, row 8i + j in bit j of byte i): 2 bits an item for up to four tiers.
 
-The catalogue's graph scores the quantized tiers, one after the other; the codebooks are scored in numpy (see there);
-`in_item_order` puts both together.
+The catalogue's graph scores the quantized tiers as one table where all fit into 4 bits (`scoring_codes`), else one after
+the other; the codebooks are scored in numpy (see there). `in_item_order` puts them together.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .bundle import Bundle
 from .codebook_rows import CodebookRows
 from .errors import BundleError
 from .gathered_rows import GatheredRows
+from .scoring_codes import ScoringCodes, joined
 
 if TYPE_CHECKING:
     from .item_table import QuantizedRows
@@ -37,10 +38,13 @@ class TieredRows:
     tiers: tuple[QuantizedRows | CodebookRows, ...]
     tier_of: NDArray[np.uint8]
     """uint8 (N,): the tier of each row."""
+    products: int = 0
+    """Of the catalogue's graph: 1 of all quantized rows in the order of items, or as many as there are quantized tiers; 0: 1
+    where it can be."""
     _place: NDArray[np.int32] = field(init=False, repr=False)
     """int32 (N,): the row within its tier."""
-    _column: NDArray[np.int32] = field(init=False, repr=False)
-    """int32 (N,): where the row's score is when those of the tiers stand side by side."""
+    _column: NDArray[np.int32] | None = field(init=False, repr=False)
+    """int32 (N,): where the row's score is when those of the graph and of the codebooks stand side by side; None: in order."""
 
     def __post_init__(self) -> None:
         counts = np.bincount(self.tier_of, minlength=len(self.tiers))
@@ -54,13 +58,22 @@ class TieredRows:
             raise BundleError(
                 "item table: tiers of different widths, or codebooks before quantized rows; export the bundle again"
             )
+        n_quantized, small = len(self.quantized), all(tier.bits <= 4 for tier in self.quantized)
+        if self.products not in ((0, 1, n_quantized) if small else (0, n_quantized)):
+            raise BundleError(
+                f"item table: scored in {self.products} products, expected {n_quantized}; export the bundle again"
+            )
+        object.__setattr__(self, "products", self.products or (1 if small else n_quantized))
         place = np.empty(len(self.tier_of), np.int32)
         for tier, count in enumerate(counts):
             place[self.tier_of == tier] = np.arange(count, dtype=np.int32)
         object.__setattr__(self, "_place", place)
-        object.__setattr__(
-            self, "_column", place + (np.cumsum(counts) - counts).astype(np.int32)[self.tier_of]
-        )
+        column = place + (np.cumsum(counts) - counts).astype(np.int32)[self.tier_of]
+        if self.products == 1:
+            quantized = self.tier_of < n_quantized
+            column[quantized] = np.arange(np.count_nonzero(quantized), dtype=np.int32)
+        in_order = self.products == 1 and n_quantized == len(self.tiers)
+        object.__setattr__(self, "_column", None if in_order else column)
 
     @property
     def n_items(self) -> int:
@@ -98,16 +111,26 @@ class TieredRows:
         """Dot products of each user with its candidates: float32 (B, D), int64 (B, C) -> float32 (B, C)."""
         return np.stack([self.lookup(c) @ user for user, c in zip(users, rows, strict=True)])
 
+    def scoring_codes(self) -> dict[str, ScoringCodes]:
+        """The tables that the catalogue's graph multiplies with, by the number that their names end in."""
+        tables = [tier.scoring_codes() for tier in self.quantized]
+        if self.products == 1:
+            quantized = self.tier_of[self.tier_of < len(tables)]
+            return {"": joined((np.flatnonzero(quantized == n), table) for n, table in enumerate(tables))}
+        return {str(number): table for number, table in enumerate(tables)}
+
     def in_item_order(self, scored: NDArray[np.float32], users: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores of the catalogue, float32 (B, N): those of the `quantized` tiers side by side, float32 (B, n), and
-        those of the codebooks, in the order of items."""
+        """Scores of the catalogue, float32 (B, N): those of the graph, float32 (B, n), and those of the codebooks, in the
+        order of items."""
+        if self._column is None:
+            return scored
         books = [tier.score_all(users) for tier in self.tiers if isinstance(tier, CodebookRows)]
         return np.concatenate([scored, *books], axis=1).take(self._column, axis=1)
 
     def describe(self) -> dict[str, Any]:
         """What the manifest says of the table."""
         tiers = [{"count": tier.n_items, **tier.describe()} for tier in self.tiers]
-        return {"format": "tiers", "width": self.width, "tiers": tiers}
+        return {"format": "tiers", "width": self.width, "products": self.products, "tiers": tiers}
 
     def parts(self) -> dict[str, NDArray[Any]]:
         """The bundle's parts that hold the table."""
@@ -148,7 +171,8 @@ def read_tiered_rows(bundle: Bundle, described: dict[str, Any], n_items: int, re
         read_tier(bundle, tier, count, _prefix(number))
         for number, (tier, count) in enumerate(zip(tiers, counts, strict=True))
     ]
-    return TieredRows(tiers=tuple(read), tier_of=tier_of)
+    products = described.get("products", sum(tier.get("format") == "rows" for tier in tiers))
+    return TieredRows(tiers=tuple(read), tier_of=tier_of, products=products if type(products) is int else -1)
 
 
 def _planes(tier_of: NDArray[np.uint8], n_tiers: int) -> NDArray[np.uint8]:

@@ -80,13 +80,12 @@ def test_one_row_is_looked_up_as_among_many(bits: int) -> None:
 def test_the_scorers_codes_say_the_same(bits: int) -> None:
     """`MatMulNBits` reads value = scale * (code - 2 ** (bits - 1)), low half first."""
     table = quantize_rows(np.random.default_rng(0).standard_normal((20, 32)), bits)
-    codes, stored = table.scoring_codes()
+    codes, stored, scales = table.scoring_codes()
     levels = (
         codes.astype(float) - 128
         if stored == 8
         else np.stack([codes & 15, codes >> 4], 2).reshape(20, -1) - 8.0
     )
-    scales = table.scales.astype(np.float32) * np.float32(table.scale_unit)
     np.testing.assert_allclose(levels[:, :32] * scales[:, None], table.lookup(np.arange(20)), rtol=1e-6)
     assert stored == max(bits, 4)
 
