@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..export.encoder_int4 import LEAST_SIZE
+from ..export.weight_products import LEAST_SIZE
 from ..runtime.weight_blocks import BLOCK
 from .fake_quantize import RowQuantizer, best_clip, round_rows
 from .models.protocol import SequenceModel

@@ -25,7 +25,8 @@ from ..benchmarks.ranking_metrics import per_user
 from ..export.bundle_writer import BundleContent, export_bundle
 from ..export.encoder_graph import export_encoder
 from ..export.encoder_int8 import EncoderForm, form_of
-from ..export.encoder_timing import faster_encoder, graph_times, pooled_times
+from ..export.encoder_static import CALIBRATED_HISTORIES, Ranges, activation_ranges
+from ..export.encoder_timing import faster_encoders, graph_times, pooled_times
 from ..runtime.engine import Engine
 from ..runtime.item_ids import ItemIds
 from ..runtime.item_table import FloatRows, ItemTable
@@ -71,6 +72,7 @@ class Meter:
         self.metric = metric
         self.track = track
         self._traced: tuple[SequenceModel, onnx.ModelProto | PooledWeights] | None = None
+        self._calibrated: tuple[SequenceModel, Ranges] | None = None
         self._moments: tuple[SequenceModel, NDArray[np.float64]] | None = None
 
     def export(
@@ -90,10 +92,12 @@ class Meter:
         table: ItemTable = FloatRows(values) if bits is None else self._quantized(model, values, bits)
         restored = table.lookup(np.arange(table.n_items))
         path = self.folder / f"{draft}.pocket"
+        graph = self._trace(model)
         content = BundleContent(
             name=self.name,
             encoder=_Encoder(model),
-            encoder_graph=self._trace(model),
+            encoder_graph=graph,
+            encoder_ranges=self._ranges(model, graph) if form == "int8-static" else None,
             max_length=model.max_length,
             table=table,
             item_ids=self.item_ids,
@@ -113,15 +117,20 @@ class Meter:
         moments = self._moments[1]
         return store_table(values, bits, lambda rows, n_bits: round_for_users(rows, n_bits, moments))
 
-    def faster_form(self, model: SequenceModel, bits: int, seed: int) -> tuple[EncoderForm, dict[str, float]]:
-        """The form in `bits` bits that is faster on histories of the validation users; see `export.encoder_timing`. What
+    def faster_forms(
+        self, model: SequenceModel, bits: int, seed: int
+    ) -> tuple[list[EncoderForm], dict[str, float]]:
+        """Forms in `bits` bits, the fastest first on histories of the validation users; see `export.encoder_timing`. What
         numpy runs has one form, timed beside the graph that it replaces."""
         lengths = [min(len(history), model.max_length) for history in self.validation.histories]
         traced = self._trace(model)
         if isinstance(traced, PooledWeights):
             form = form_of(bits, "float32")
-            return form, pooled_times(traced, self._graph(model), form, lengths=lengths, seed=seed)
-        return faster_encoder(traced, width=model.width, lengths=lengths, bits=bits, seed=seed)
+            return [form], pooled_times(traced, self._graph(model), form, lengths=lengths, seed=seed)
+        ranges = self._ranges(model, traced) if bits == 8 else None
+        return faster_encoders(
+            traced, width=model.width, lengths=lengths, bits=bits, seed=seed, ranges=ranges
+        )
 
     def encode_us(self, models: Mapping[str, SequenceModel], seed: int) -> dict[str, float]:
         """Median times of float encoders of one width as graphs, on histories of the validation users, by name."""
@@ -135,6 +144,20 @@ class Meter:
         if self._traced is None or self._traced[0] is not model:
             self._traced = model, pooled_weights(model) if isinstance(model, Pooled) else self._graph(model)
         return self._traced[1]
+
+    def _ranges(self, model: SequenceModel, graph: onnx.ModelProto | PooledWeights) -> Ranges | None:
+        """Of its activations, over histories of validation users without the item that is asked for."""
+        if isinstance(graph, PooledWeights):
+            return None
+        if self._calibrated is None or self._calibrated[0] is not model:
+            table, histories = model.item_table.detach().numpy(), self.validation.histories
+            step = max(1, len(histories) // CALIBRATED_HISTORIES)
+            calls = [
+                {"history": table[history[None, -model.max_length :]]}
+                for history in histories[::step][:CALIBRATED_HISTORIES]
+            ]
+            self._calibrated = model, activation_ranges(graph, calls)
+        return self._calibrated[1]
 
     @staticmethod
     def _graph(model: SequenceModel) -> onnx.ModelProto:

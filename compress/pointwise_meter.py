@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..benchmarks.label_metrics import auc, log_loss
 from ..benchmarks.labelled_rows import LabelledRows, LabelledSplits
 from ..export.encoder_int8 import EncoderForm
-from ..export.encoder_timing import faster_form
+from ..export.encoder_timing import faster_forms
 from ..export.pointwise_bundle import PointwiseContent, export_pointwise_bundle
 from ..export.pointwise_graph import PointwiseGraph, export_pointwise
 from ..runtime.field_tables import TableLayout
@@ -104,7 +104,8 @@ class PointwiseMeter:
             length = max(1, int(random.choice(lengths)))
             return network.example(TIMED_CANDIDATES, length, seed=int(random.integers(1 << 31)))
 
-        return faster_form(graph, draw, bits=bits, seed=seed)
+        forms, times = faster_forms(graph, draw, bits=bits, seed=seed)
+        return forms[0], times
 
     def _trace(self, model: PointwiseModel) -> tuple[PointwiseGraph, onnx.ModelProto]:
         """The float graph of the network; rounding tables does not change it, and tracing takes seconds."""

@@ -20,6 +20,7 @@ from ..benchmarks.label_metrics import compare_logits, label_metrics
 from ..benchmarks.labelled_rows import LabelledSplits
 from ..benchmarks.progress import Track, untracked
 from ..export.encoder_int8 import EncoderForm, form_of
+from ..runtime.errors import InputError
 from ..runtime.pointwise_engine import PointwiseEngine
 from .budget import NO_LIMITS, Budget, label_metric
 from .fallback import MOST_GUARDED, ROUNDED_BITS
@@ -237,6 +238,11 @@ def _run_steps(
         match recipe.encoder.products:
             case "measured":
                 form, detail["network_us"] = meter.faster_form(model, recipe.encoder.bits, recipe.seed)
+            case "static":
+                raise InputError(
+                    "encoder: static products calibrate on histories, and a model of features has none; expected measured, "
+                    "int8 or float32"
+                )
             case "int8" | "float32" as products:
                 form = form_of(recipe.encoder.bits, products)
         report("network", {**detail, "form": form}, began, bits)

@@ -49,15 +49,20 @@ class EncoderConfig:
     bits: int = 8
     """8: int8 with a scale a column. 4: packed, with a scale for each block of 32 inputs, and rounded in distillation's loop
     (`fake_quantize_encoder`)."""
-    products: Literal["measured", "int8", "float32"] = "measured"
-    """`int8`: products of rounded weights, activations rounded per call. `float32`: weights restored when they are loaded.
-    `measured`: whichever is faster on this machine and the users' histories (`export.encoder_timing`)."""
+    products: Literal["measured", "int8", "static", "float32"] = "measured"
+    """`int8`: products of rounded weights, activations rounded per call. `static`: the same with ranges calibrated on the
+    users' own histories, of 8 bits. `float32`: weights restored when they are loaded. `measured`: whichever is fastest on
+    this machine and the users' histories, and as good (`encoder_form`)."""
 
     def __post_init__(self) -> None:
         if self.bits not in (4, 8):
             raise ValueError(f"encoder: bits {self.bits}, expected 4 or 8; leave the section out for float32")
-        if self.products not in ("measured", "int8", "float32"):
-            raise ValueError(f"encoder: products {self.products!r}, expected measured, int8 or float32")
+        if self.products not in ("measured", "int8", "static", "float32"):
+            raise ValueError(
+                f"encoder: products {self.products!r}, expected measured, int8, static or float32"
+            )
+        if self.products == "static" and self.bits != 8:
+            raise ValueError(f"encoder: static products are of 8 bits, not of {self.bits}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
         name="balanced",
         prune=PruneConfig(),
         distill=DistillConfig(),
-        table=TableConfig(bits=3),
+        table=TableConfig(bits=3, head_share=0.1),
         encoder=EncoderConfig(),
         neighbors=NeighborsConfig(),
         guard=GuardConfig(),

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..benchmarks.progress import Track
-from ..export.encoder_int8 import EncoderForm, form_of
+from ..export.encoder_int8 import EncoderForm
 from .distill import distill
+from .encoder_form import choose_form
 from .fake_quantize_encoder import ENCODER_BITS, merged_for_rounding
 from .fallback import RETRAINED_BITS, ROUNDED_BITS, Candidate, fall_back
 from .low_rank import low_rank
@@ -125,13 +126,8 @@ def run_steps(
         report("table", {**describe_form(bits), "rounding": rounding}, time.perf_counter(), bits)
     if recipe.encoder is not None:
         began = time.perf_counter()
-        detail = dict[str, Any](bits=recipe.encoder.bits)
-        match recipe.encoder.products:
-            case "measured":
-                form, detail["encode_us"] = meter.faster_form(model, recipe.encoder.bits, recipe.seed)
-            case "int8" | "float32" as products:
-                form = form_of(recipe.encoder.bits, products)
-        report("encoder", {**detail, "form": form}, began, bits)
+        form, detail = choose_form(model, recipe.encoder, meter, bits, seed=recipe.seed)
+        report("encoder", detail, began, bits)
     if recipe.guard is not None and bits is not None:
         began = time.perf_counter()
         own = _candidate(meter, "the recipe's own", model, bits, form, for_users=meter.for_users)

@@ -34,6 +34,7 @@ from ..runtime.pooled_encoder import PART, PooledWeights
 from ..runtime.tiered_rows import TieredRows
 from .encoder_graph import export_encoder
 from .encoder_int8 import EncoderForm, describe_form, quantize_encoder
+from .encoder_static import Ranges
 from .scorer_graph import scorer_graph, scoring_block, scoring_error
 
 FLOAT_TOLERANCE = 1e-4
@@ -62,6 +63,8 @@ class BundleContent:
     encoder_graph: onnx.ModelProto | PooledWeights | None = None
     """What `export_encoder` made of `encoder`, where the caller has it (tracing takes seconds); None makes it. Or weights
     that numpy runs without a graph. It is verified either way."""
+    encoder_ranges: Ranges | None = None
+    """Of the graph's activations, which the form `int8-static` needs."""
 
 
 def export_bundle(
@@ -113,13 +116,12 @@ def _encoder_parts(content: BundleContent) -> tuple[dict[str, bytes], dict[str, 
     """The encoder's part in the form that is wanted, and what the manifest says of it."""
     graph, form = content.encoder_graph, content.encoder_form
     if isinstance(graph, PooledWeights):
-        weights = form.partition("-")[0]
-        part, described = graph.to_part(weights)
+        part, described = graph.to_part(describe_form(form)["weights"])
         return {PART: part}, described
     if graph is None:
         graph = export_encoder(content.encoder, width=content.table.width, max_length=content.max_length)
     if form != "float32":
-        graph = quantize_encoder(graph, form)
+        graph = quantize_encoder(graph, form, content.encoder_ranges)
     described, network = dict[str, Any](describe_form(form)), graph.SerializeToString()
     if described["weights"] == "int4":  # of which nodes and names are a tenth, and outer levels are rare
         described["bytes"], network = len(network), zlib.compress(network, 9)

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ..runtime.weight_blocks import BLOCK, levels_of, round_blocks
+from .weight_products import LEAST_SIZE, import_contrib_, is_transposed, replace_, weight_products
 
-LEAST_SIZE = 512
-"""Numbers of a matrix: below it scales and nodes cost more than rounding saves."""
 LEAST_VECTOR = 32  # numbers: below it the node that restores a vector costs more than float16 saves
 OPSET = 21  # the first with INT4 and blocks of DequantizeLinear
 IR_VERSION = 10  # of that opset
@@ -31,7 +30,7 @@ def store_in_int4_(model: onnx.ModelProto) -> None:
     """Matrices that are restored on loading: form `int4`; what `with_int4_products_` left of them, too."""
     graph = model.graph
     turned = {
-        node.input[1]: not _transposed(node) for node in graph.node if node.op_type in ("MatMul", "Gemm")
+        node.input[1]: not is_transposed(node) for node in graph.node if node.op_type in ("MatMul", "Gemm")
     }
     for initializer in list(graph.initializer):
         values = numpy_helper.to_array(initializer)
@@ -64,42 +63,27 @@ def store_in_int4_(model: onnx.ModelProto) -> None:
 def with_int4_products_(model: onnx.ModelProto) -> None:
     """Products with a matrix of weights become `MatMulNBits`."""
     graph = model.graph
-    values = {tensor.name: tensor for tensor in graph.initializer}
-    readers = [name for node in graph.node for name in node.input]
-    for node in list(graph.node):
-        if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in values:
-            continue
-        matrix = numpy_helper.to_array(values[node.input[1]])
-        plain = node.op_type == "MatMul" or _is_plain_gemm(node)
-        if matrix.dtype != np.float32 or matrix.ndim != 2 or matrix.size < LEAST_SIZE or not plain:
-            continue
-        rows = matrix if _transposed(node) else matrix.T  # (outputs, inputs)
-        name, n_outputs, n_inputs = node.input[1], *rows.shape
-        codes, scales = round_blocks(rows)
-        graph.initializer.extend(
-            [
-                numpy_helper.from_array(codes, f"{name}_blocks"),
-                _half(scales.reshape(-1), f"{name}_block_scales"),
-            ]
-        )
-        bias = list(node.input[2:])
-        product = helper.make_node(
-            "MatMulNBits", [node.input[0], f"{name}_blocks", f"{name}_block_floats"],
-            [f"{node.output[0]}_product"] if bias else [node.output[0]], domain="com.microsoft",
+    for product in weight_products(graph, with_bias=False):
+        name, (n_outputs, n_inputs) = product.name, product.matrix.shape
+        cast = list[onnx.NodeProto]()
+        if not any(tensor.name == f"{name}_blocks" for tensor in graph.initializer):
+            codes, scales = round_blocks(np.ascontiguousarray(product.matrix))
+            halves = _half(scales.reshape(-1), f"{name}_block_scales")
+            graph.initializer.extend([numpy_helper.from_array(codes, f"{name}_blocks"), halves])
+            cast.append(
+                helper.make_node(
+                    "Cast", [f"{name}_block_scales"], [f"{name}_block_floats"], to=TensorProto.FLOAT
+                )
+            )
+        made = f"{product.made}_product" if product.bias else product.made
+        inputs = [product.given, f"{name}_blocks", f"{name}_block_floats"]
+        put = helper.make_node(
+            "MatMulNBits", inputs, [made], domain="com.microsoft",
             K=n_inputs, N=n_outputs, bits=4, block_size=BLOCK, accuracy_level=4,
         )  # fmt: skip
-        cast = helper.make_node(
-            "Cast", [f"{name}_block_scales"], [f"{name}_block_floats"], to=TensorProto.FLOAT
-        )
-        put = [cast, product]
-        if bias:
-            put.append(helper.make_node("Add", [f"{node.output[0]}_product", bias[0]], [node.output[0]]))
-        _replace_(model, node, put)
-        readers.remove(name)
-        if name not in readers:
-            graph.initializer.remove(values.pop(name))
-    if not any(one.domain == "com.microsoft" for one in model.opset_import):
-        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        add = [helper.make_node("Add", [made, product.bias], [product.made])] if product.bias else []
+        replace_(graph, product, [*cast, put, *add])
+    import_contrib_(model)
 
 
 def halve_vectors_(model: onnx.ModelProto) -> None:
@@ -131,28 +115,9 @@ def _int4_tensor(levels: NDArray[np.int8], name: str) -> TensorProto:
     )
 
 
-def _transposed(node: onnx.NodeProto) -> bool:
-    return any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-
-
-def _is_plain_gemm(node: onnx.NodeProto) -> bool:
-    """y = x W + b, which is what linear layers become."""
-    found = {
-        one.name: one.f if one.type == onnx.AttributeProto.FLOAT else float(one.i) for one in node.attribute
-    }
-    return found.get("alpha", 1) == found.get("beta", 1) == 1 and not found.get("transA")
-
-
 def _first_(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
     for node in reversed(nodes):
         model.graph.node.insert(0, node)
-
-
-def _replace_(model: onnx.ModelProto, old: onnx.NodeProto, new: list[onnx.NodeProto]) -> None:
-    place = list(model.graph.node).index(old)
-    model.graph.node.remove(old)
-    for node in reversed(new):
-        model.graph.node.insert(place, node)
 
 
 def _raise_opset_(model: onnx.ModelProto) -> None:

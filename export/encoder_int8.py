@@ -1,4 +1,4 @@
-"""int8 for the encoder, in two forms. Both store each weight matrix in int8 with a scale a column.
+"""Rounded forms of the encoder's graph. The two first forms store each weight matrix in int8 with a scale a column.
 
 `int8`: the runtime restores the matrices to float32 once, when it loads them (onnxruntime folds the node), and products
 are float32: a quarter of the bytes in the file at exactly the speed of float.
@@ -11,6 +11,8 @@ by onnxruntime's `quantize_dynamic`, with what is needed so that the result is r
 output column (`per_channel`); 7 bits for weights (`reduce_range`), since without VNNI the uint8 x int8 kernels of x86
 saturate at 16 bits and silently return wrong sums (measured on AVX2: correlation with float .998 instead of .9999); only
 products with a constant (`MatMulConstBOnly`), attention's own stay in float.
+
+`int8-static` knows the ranges of activations beforehand: `encoder_static.py`. Four bits: `encoder_int4.py`.
 
 Which one is faster depends on the processor and on the length of histories: rounding the activations costs a pass over
 them, which small matrices do not earn back (measured on AVX2, width 64: 7% slower for 7 items, 5% faster for 50). So it
@@ -35,25 +37,34 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from .encoder_graph import shortened
 from .encoder_int4 import halve_vectors_, store_in_int4_, with_int4_products_
+from .encoder_static import Ranges, with_static_products_
+from .weight_products import LEAST_SIZE
 
-EncoderForm = Literal["float32", "int8", "int8-products", "int4", "int4-products"]
-"""How the encoder is stored and multiplied; see above, and `encoder_int4`."""
+EncoderForm = Literal["float32", "int8", "int8-products", "int8-static", "int4", "int4-products"]
+"""How the encoder is stored and multiplied; see above, `encoder_static` and `encoder_int4`."""
+Products = Literal["float32", "int8", "static"]
+"""Of restored weights, of rounded ones with ranges of activations found in each call, or known beforehand."""
 _QUANTIZED = {
     "MatMulInteger",
+    "MatMulIntegerToFloat",
     "DynamicQuantizeLinear",
     "QuantizeLinear",
     "DequantizeLinear",
     "MatMulNBits",
     "QLinearMatMul",
 }
-_LEAST_SIZE = 512  # numbers: below it the scales and the node cost more than int8 saves
 
 
-def quantize_encoder(model: onnx.ModelProto, form: EncoderForm) -> onnx.ModelProto:
+def quantize_encoder(
+    model: onnx.ModelProto, form: EncoderForm, ranges: Ranges | None = None
+) -> onnx.ModelProto:
     """One of the rounded forms of an encoder graph; the input is left alone.
 
+    Args:
+        ranges: of activations, for `int8-static`.
+
     Raises:
-        ValueError: the graph is quantized already, or the form is unknown.
+        ValueError: the graph is quantized already, the form is unknown, or it needs ranges.
     """
     already = sorted({node.op_type for node in model.graph.node} & _QUANTIZED)
     if already:
@@ -68,6 +79,13 @@ def quantize_encoder(model: onnx.ModelProto, form: EncoderForm) -> onnx.ModelPro
         case "int8-products":
             quantized = _with_integer_products(model)
             _store_matrices_in_int8_(quantized)
+        case "int8-static":
+            if ranges is None:
+                raise ValueError(
+                    "encoder form int8-static needs ranges of activations; see activation_ranges"
+                )
+            with_static_products_(quantized, ranges)
+            _store_matrices_in_int8_(quantized)
         case "int4" | "int4-products":
             if form == "int4-products":
                 with_int4_products_(quantized)
@@ -75,29 +93,30 @@ def quantize_encoder(model: onnx.ModelProto, form: EncoderForm) -> onnx.ModelPro
             _store_matrices_in_int8_(quantized)  # those with few inputs
             halve_vectors_(quantized)
         case unknown:
-            raise ValueError(f"encoder form {unknown!r}; expected int8, int8-products, int4 or int4-products")
+            raise ValueError(
+                f"encoder form {unknown!r}; expected int8, int8-products, int8-static, int4 or int4-products"
+            )
     return shortened(quantized)
 
 
-def form_of(bits: int, products: Literal["int8", "float32"]) -> EncoderForm:
-    """Of weights in 4 or 8 bits that are multiplied as rounded (`int8`), or restored when they are loaded (`float32`)."""
-    match bits, products:
-        case 8, "float32":
-            return "int8"
-        case 8, "int8":
-            return "int8-products"
-        case 4, "float32":
-            return "int4"
-        case 4, "int8":
-            return "int4-products"
-        case _:
-            raise ValueError(f"encoder: no form of {bits} bits and {products} products")
+def form_of(bits: int, products: Products) -> EncoderForm:
+    """The form of weights in 4 or 8 bits that are multiplied so."""
+    forms: dict[tuple[int, str], EncoderForm] = {
+        (8, "float32"): "int8",
+        (8, "int8"): "int8-products",
+        (8, "static"): "int8-static",
+        (4, "float32"): "int4",
+        (4, "int8"): "int4-products",
+    }
+    if (bits, products) not in forms:
+        raise ValueError(f"encoder: no form of {bits} bits and {products} products")
+    return forms[bits, products]
 
 
 def describe_form(form: EncoderForm) -> dict[str, str]:
     """What the manifest says of it: how `weights` are stored and what `products` with them are made of."""
-    weights, _, products = form.partition("-")
-    return {"weights": weights, "products": "int8" if products else "float32"}
+    weights, _, how = form.partition("-")
+    return {"weights": weights, "products": {"": "float32", "products": "int8", "static": "int8-static"}[how]}
 
 
 def _with_integer_products(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -127,7 +146,7 @@ def _store_matrices_in_int8_(model: onnx.ModelProto) -> None:
     }
     for initializer in list(model.graph.initializer):
         values = numpy_helper.to_array(initializer)
-        if values.dtype != np.float32 or values.ndim < 2 or values.size < _LEAST_SIZE:
+        if values.dtype != np.float32 or values.ndim < 2 or values.size < LEAST_SIZE:
             continue
         axis = axes.get(initializer.name, 0)
         others = tuple(a for a in range(values.ndim) if a != axis)

@@ -1,4 +1,4 @@
-"""Which rounded form of an encoder is faster on this machine, on histories of the lengths that its users have.
+"""Which rounded forms of an encoder are faster on this machine, on histories of the lengths that its users have.
 
 One thread, one user a call, as a device ranks; the forms take turns, so that a machine that slows down slows them all.
 The median decides, and integer products must win by more than noise: at equal speed restored weights are more exact.
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..runtime.engine import session_options
 from ..runtime.pooled_encoder import PooledEncoder, PooledWeights
 from .encoder_int8 import EncoderForm, form_of, quantize_encoder
+from .encoder_static import Ranges
 
 Form = TypeVar("Form", bound=str)
 
@@ -27,37 +28,53 @@ CLEAR_WIN = 0.97
 """Integer products must take at most this share of the time: less is within the noise of a busy machine."""
 
 
-def faster_encoder(
-    graph: onnx.ModelProto, *, width: int, lengths: Sequence[int], bits: int, seed: int
-) -> tuple[EncoderForm, dict[str, float]]:
-    """The form to ship, and the median time of each form in microseconds, "float32" for comparison.
+def faster_encoders(
+    graph: onnx.ModelProto,
+    *,
+    width: int,
+    lengths: Sequence[int],
+    bits: int,
+    seed: int,
+    ranges: Ranges | None = None,
+) -> tuple[list[EncoderForm], dict[str, float]]:
+    """Forms to ship, the fastest first, and the median time of each in microseconds, "float32" for comparison.
+
+    The last one restores weights on loading, and so is as fast as float; those before it are clearly faster.
 
     Args:
         graph: the float32 encoder.
         lengths: history lengths to draw from, each at least 1.
         bits: of weights, 4 or 8.
+        ranges: of activations, where static products of 8 bits may be taken, too.
     """
 
     def draw(random: np.random.Generator) -> dict[str, NDArray[Any]]:
         return {"history": random.standard_normal((1, int(random.choice(lengths)), width)).astype(np.float32)}
 
-    return faster_form(graph, draw, bits=bits, seed=seed)
+    return faster_forms(graph, draw, bits=bits, seed=seed, ranges=ranges)
 
 
-def faster_form(
+def faster_forms(
     graph: onnx.ModelProto,
     draw: Callable[[np.random.Generator], dict[str, NDArray[Any]]],
     *,
     bits: int,
     seed: int,
-) -> tuple[EncoderForm, dict[str, float]]:
+    ranges: Ranges | None = None,
+) -> tuple[list[EncoderForm], dict[str, float]]:
     """The same of any graph; `draw` makes the inputs of a call."""
-    restored, products = form_of(bits, "float32"), form_of(bits, "int8")
+    restored = form_of(bits, "float32")
+    rounded: list[EncoderForm] = [form_of(bits, "int8")]
+    if bits == 8 and ranges:
+        rounded.append("int8-static")
     runs: dict[EncoderForm, Callable[[dict[str, NDArray[Any]]], object]] = {"float32": _run(graph)}
-    runs |= {form: _run(quantize_encoder(graph, form)) for form in (restored, products)}
+    runs |= {form: _run(quantize_encoder(graph, form, ranges)) for form in (restored, *rounded)}
     medians = _median_us(runs, draw, seed=seed)
-    chosen = products if medians[products] < CLEAR_WIN * medians[restored] else restored
-    return chosen, {str(form): round(median, 1) for form, median in medians.items()}
+    limit = CLEAR_WIN * min(medians[restored], medians["float32"])
+    faster: list[EncoderForm] = sorted(
+        (form for form in rounded if medians[form] < limit), key=lambda form: medians[form]
+    )
+    return [*faster, restored], {str(form): round(median, 1) for form, median in medians.items()}
 
 
 def pooled_times(

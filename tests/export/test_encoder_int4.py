@@ -15,7 +15,7 @@ from pocketrec.compress.models.sasrec import SASRec
 from pocketrec.export.bundle_writer import export_bundle
 from pocketrec.export.encoder_graph import export_encoder
 from pocketrec.export.encoder_int8 import EncoderForm, describe_form, form_of, quantize_encoder
-from pocketrec.export.encoder_timing import faster_encoder
+from pocketrec.export.encoder_timing import faster_encoders
 from pocketrec.runtime.bundle import Bundle
 from pocketrec.runtime.engine import Engine
 from pocketrec.runtime.weight_blocks import restored, round_blocks
@@ -156,6 +156,8 @@ def test_forms_and_their_names() -> None:
 
 
 def test_both_forms_are_timed_beside_float(transformer_graph: onnx.ModelProto) -> None:
-    chosen, times = faster_encoder(transformer_graph, width=32, lengths=[3, 9], bits=4, seed=0)
-    assert chosen in FORMS
+    forms, times = faster_encoders(transformer_graph, width=32, lengths=[3, 9], bits=4, seed=0)
+    assert forms[-1] == "int4"
+    assert set(forms) <= set(FORMS)
     assert set(times) == {"float32", *FORMS}
+    assert all(times[form] < times["float32"] for form in forms[:-1])

@@ -141,6 +141,7 @@ def test_a_quantized_graph_is_refused(
 def test_an_unknown_form_is_refused(transformer_graph: onnx.ModelProto) -> None:
     form: Any = "int3"
     with pytest.raises(
-        ValueError, match="encoder form 'int3'; expected int8, int8-products, int4 or int4-products"
+        ValueError,
+        match="encoder form 'int3'; expected int8, int8-products, int8-static, int4 or int4-products",
     ):
         quantize_encoder(transformer_graph, form)
