@@ -1,4 +1,5 @@
-"""Whatever an app passes, each form of a bundle answers alike: tables of tiers, an encoder without a graph, a taste table.
+"""Whatever an app passes, each form of a bundle answers alike: tables of tiers, an encoder without a graph, a taste table, item-item
+weights.
 
 `tests/runtime` has the same of the plain form in detail; here are the outcomes that must not depend on the form.
 """
@@ -20,7 +21,10 @@ from pocketrec.export.bundle_writer import export_bundle
 from pocketrec.export.scorer_graph import scoring_block
 from pocketrec.runtime import InputError, Reranker
 from pocketrec.runtime.adaptation import OWN_EXPERTS, TASTE_EXPERTS
+from pocketrec.runtime.bundle import write_bundle
+from pocketrec.runtime.item_ids import ItemIds
 from pocketrec.runtime.item_table import quantize_rows
+from pocketrec.runtime.neighbors import Neighbors, row_dtype
 from pocketrec.runtime.user import User
 
 from .conftest import random_table
@@ -28,7 +32,7 @@ from .test_tiered_tables import tables
 
 N_ITEMS, WIDTH = 60, 16
 SOME = list(range(1, 21))
-FORMS = ("quantized", "tiers", "pooled", "pooled tiers", "taste")
+FORMS = ("quantized", "tiers", "pooled", "pooled tiers", "taste", "item-item")
 WEIGHTS = [0.8, 0.1, 0.5, 1.0, 1.5, 0.5, 0.5, 1.0, 0.5, 0.5]
 
 
@@ -36,6 +40,8 @@ WEIGHTS = [0.8, 0.1, 0.5, 1.0, 1.5, 0.5, 0.5, 1.0, 0.5, 0.5]
 def path(request: pytest.FixtureRequest, tmp_path: Path, make_content: Any, histories: Any) -> Path:
     """A bundle of each form in turn; ids 1..60."""
     path = tmp_path / "plain.pocket"
+    if request.param == "item-item":
+        return write_item_item(path)
     table = tables(WIDTH)["three tiers"] if "tiers" in request.param else random_table(N_ITEMS, WIDTH, 4)
     changes: dict[str, Any] = {}
     if "pooled" in request.param:
@@ -56,6 +62,24 @@ def path(request: pytest.FixtureRequest, tmp_path: Path, make_content: Any, hist
     }
     write_adapted(path, tmp_path / "taste.pocket", adaptation, taste)
     return tmp_path / "taste.pocket"
+
+
+def write_item_item(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = np.stack([rng.permutation(N_ITEMS)[:6] for _ in range(N_ITEMS)]).astype(row_dtype(N_ITEMS))
+    neighbors = Neighbors(rows, quantize_rows(rng.standard_normal((N_ITEMS, 6)).astype(np.float32), 4))
+    ids = ItemIds.from_sequence(range(1, N_ITEMS + 1))
+    manifest = {
+        "name": "neighbours",
+        "family": "item-item",
+        "max_length": 8,
+        "items": {"count": N_ITEMS, "ids": ids.describe()},
+        "item_table": neighbors.weights.describe(),
+    }
+    prior = np.linspace(0, 1, N_ITEMS).astype(np.float16)
+    parts = {**neighbors.parts(), "prior_user": prior, "item_ids": ids.to_bytes()}
+    write_bundle(path, manifest, {name: part for name, part in parts.items() if part is not None})
+    return path
 
 
 @pytest.fixture
