@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..runtime.bundle import Bundle
-from ..runtime.devices import device_problem
+from ..runtime.devices import device_memory, device_problem
 from ..runtime.errors import InputError
 from .bench_accuracy import POPULARITY, measure_accuracy
 from .bench_gates import Limits, judge
 from .bench_labels import run_label_bench
+from .device_times import Half, measure_device
 from .latency import Timing, settled_heap
 from .latency_rows import LatencyRows
 from .machine import describe_machine
@@ -64,6 +65,8 @@ class BenchConfig:
     seed: int = 0
     command: str = ""
     """As typed; shown in the report."""
+    half_graph: Half | None = None
+    """What makes the float16 copy of an encoder, for devices with memory of their own; None: it is not tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,13 @@ def _run_ranking_bench(
     )
     paths = {system.name: system.path for system in systems}
     beside = measure_latency(paths, work, timed, threads=config.threads, device=config.device)
+    on_device: list[dict[str, Any]] = []
+    if device_memory(config.device) != "cpu":
+        on_device, notes = measure_device(
+            paths, work, timing=config.timing, device=config.device, threads=config.threads[0],
+            half=config.half_graph, track=track,
+        )  # fmt: skip
+        beside["notes"] += notes
     memory_baseline, memory = measure_memories(systems, config.device, track)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -154,6 +164,7 @@ def _run_ranking_bench(
         },
         "latency": timed.rows,
         "first_calls": beside["first_calls"],
+        "device_times": on_device,
         "energy": beside["energy"],
         "memory_baseline_bytes": memory_baseline,
         "notes": [*found.notes, *beside["notes"]],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from .option_types import byte_size, count, milliseconds, share
@@ -75,11 +76,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, track: Track, program: str) -> int:
+def run(
+    args: argparse.Namespace, track: Track, program: str, half_graph: Callable[[bytes], bytes] | None = None
+) -> int:
     """Measure, print the table, write what was asked for.
 
     Args:
         program: how it was called, for the command that the results hold.
+        half_graph: what makes a graph's float16 copy, where that is installed.
 
     Raises:
         GateError: a limit is broken; everything is written all the same.
@@ -118,6 +122,7 @@ def run(args: argparse.Namespace, track: Track, program: str) -> int:
             ),
             seed=args.seed,
             command=_command(args, program),
+            half_graph=half_graph,
         ),
         track,
     )

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..runtime.errors import InputError
 from ..runtime.pointwise import PointwiseRanker
 from ..runtime.pointwise_engine import PointwiseEngine
+from .blas_threads import blas_threads
 from .file_cache import copies, drop_from_cache, problem
 from .label_metrics import compare_logits, label_metrics, mae, rmse
 from .labelled_rows import LabelledRows, LabelledSplits, read_labelled
@@ -163,13 +164,16 @@ def _latency(
         timing=config.timing, reference=reference, device=config.device, seed=config.seed, track=track
     )
 
+    notes: list[str] = []
     for n_threads in config.threads:
         rankers = {
             s.name: PointwiseRanker(PointwiseEngine(s.bundle, threads=n_threads, device=config.device))
             for s in systems
         }
-        for size in (size for size in CANDIDATES if size <= len(work.catalogue)):
-            timed.measure(Operation("rerank", size, work.rerank(size)), rankers, n_threads)
+        with blas_threads(n_threads) as unheld:
+            for size in (size for size in CANDIDATES if size <= len(work.catalogue)):
+                timed.measure(Operation("rerank", size, work.rerank(size)), rankers, n_threads)
+        notes += [] if unheld is None else [unheld]
 
     def load(path: Path, n: int) -> Call:
         return lambda: PointwiseRanker.load(path, threads=config.threads[0], device=config.device)
@@ -184,7 +188,7 @@ def _latency(
         problems = sorted({why for path in fresh.values() if (why := problem(path))})
         if not problems:
             timed.measure(Operation("load_cold", None, load_cold, slow=True), fresh, config.threads[0])
-    return timed.rows, problems
+    return timed.rows, [*notes, *problems]
 
 
 def _accuracy(labels: NDArray[np.float32], logits: NDArray[np.float32], seed: int) -> dict[str, Any]:

@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from statistics import median
 
+from .blas_threads import blas_environment
+
 TASKS = ("rerank", "recommend")
 
 PEAK = r"""
@@ -97,7 +99,8 @@ def measure_memory(
 def _peak_bytes(task: str, path: str | os.PathLike[str], threads: int, device: str) -> int:
     # -P: the folder we stand in must not shadow an installed package.
     command = [sys.executable, "-P", "-c", _CHILD, task, str(Path(path).absolute()), str(threads), device]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = blas_environment(threads)  # as many buffers as threads
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(

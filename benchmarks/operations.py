@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .blas_threads import blas_threads
 from .energy import find_meter, measure_energy
 from .evaluate import EngineScorer
 from .file_cache import copies, drop_from_cache, problem
@@ -161,21 +162,23 @@ def measure_latency(
     first_calls: list[dict[str, Any]] = []
     energy: dict[str, Any] | None = None
     for n_threads in threads:
-        rankers: dict[str, Reranker] = {}
-        for name, path in paths.items():
-            rankers[name], seen = first_uses(path, work, threads=n_threads, device=device)
-            first_calls.append({"system": name, "threads": n_threads, "device": device, **seen})
-        operations = user_operations(work)
-        for operation in operations:
-            timed.measure(operation, rankers, n_threads)
-        if n_threads == threads[0]:
-            meter = find_meter()
-            if isinstance(meter, str):
-                notes.append(meter)
-            else:
-                asked = [one for one in operations if (one.name, one.size) in ENERGY_OF]
-                energy = measure_energy(meter, asked, rankers, threads=n_threads, seed=work.seed)
-        del rankers
+        with blas_threads(n_threads) as unheld:
+            rankers: dict[str, Reranker] = {}
+            for name, path in paths.items():
+                rankers[name], seen = first_uses(path, work, threads=n_threads, device=device)
+                first_calls.append({"system": name, "threads": n_threads, "device": device, **seen})
+            operations = user_operations(work)
+            for operation in operations:
+                timed.measure(operation, rankers, n_threads)
+            if n_threads == threads[0]:
+                meter = find_meter()
+                if isinstance(meter, str):
+                    notes.append(meter)
+                else:
+                    asked = [one for one in operations if (one.name, one.size) in ENERGY_OF]
+                    energy = measure_energy(meter, asked, rankers, threads=n_threads, seed=work.seed)
+            del rankers
+            notes += [] if unheld is None else [unheld]
     load, load_cold = load_operations(threads[0], device)
     timed.measure(load, paths, threads[0])
     with copies(paths) as fresh:

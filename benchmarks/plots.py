@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from .number_format import bytes_text, metric_text, ms_text
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 30, 46
+LEFT, RIGHT, TOP, BOTTOM = 60, 16, 30, 46
 CHARACTER = 8.6
 """Mean width of a character at the labels' size: to keep labels apart without measuring text."""
 
@@ -264,9 +264,9 @@ def _label(
     """The name of a point, at the first place around it that is free; `taken` learns of it."""
     width = CHARACTER * len(point.label)
     centred = min(max(left, LEFT + width / 2 + 2), WIDTH - RIGHT - width / 2)
-    places = [(centred, top - 7), (centred, bottom + 16), (centred, top - 23), (centred, bottom + 32)]
-    places += [(centred, top - 39), (centred, bottom + 48)]
-    boxes = [(at - width / 2, line - 11, at + width / 2, line + 3) for at, line in places]
+    places = [(centred, top - 7), (centred, bottom + 16), (centred, top - 25), (centred, bottom + 34)]
+    places += [(centred, top - 43), (centred, bottom + 52)]
+    boxes = [(at - width / 2, line - 13, at + width / 2, line + 4) for at, line in places]
     free = [
         n for n, box in enumerate(boxes) if box[1] > TOP and not any(_overlap(box, other) for other in taken)
     ]

@@ -206,7 +206,8 @@ def _segments_kept(results: Json) -> dict[str, Any] | None:
 
 
 def _on_one_axis(rows: Sequence[tuple[str, Mapping[str, Json]]]) -> dict[str, Any]:
-    """Shares by system under each title, and where they and their intervals lie, in percent of the axis's width."""
+    """Shares by system under each title, and where they and their intervals lie, in percent of the axis's width; every
+    other tick is left out where the axis is short."""
     ratios = [ratio for _, of in rows for ratio in of.values()]
     ends = [ratio[end] for ratio in ratios for end in ("low", "high") if ratio[end] is not None] or [1.0]
     low, high = min(0.985, *ends) - 0.005, max(1.005, *ends) + 0.005
@@ -220,7 +221,8 @@ def _on_one_axis(rows: Sequence[tuple[str, Mapping[str, Json]]]) -> dict[str, An
     ]
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 1e9) if (high - low) / step <= 5)
     shares = [1.0 + step * n for n in range(math.ceil((low - 1) / step), math.floor((high - 1) / step) + 1)]
-    return {"rows": placed, "one": place(1.0), "ticks": [(place(share), f"{share:.0%}") for share in shares]}
+    ticks = [(place(share), f"{share:.0%}", round((share - 1) / step) % 2 == 1) for share in shares]
+    return {"rows": placed, "one": place(1.0), "ticks": ticks}
 
 
 def _waterfall(system: Json) -> list[dict[str, Any]]:

@@ -53,6 +53,8 @@ def results_lines(results: Json) -> Iterator[str]:
     yield from _section(f"latency on {settings['device']}, {machine['cpu']}", _latency(results))
     if results.get("first_calls"):
         yield from _section("first calls, in no distribution above", _first_calls(results))
+    if results.get("device_times"):
+        yield from _section("on the device, its copies apart (p50)", _device_times(results))
     if results.get("energy"):
         yield from _section("energy", _energy(results["energy"]))
     yield from _section("bytes", _sizes(results))
@@ -148,6 +150,28 @@ def _first_calls(results: Json) -> list[Row]:
         (call["system"], str(call["threads"]), *(ms_text(call[name]) for name in names))
         for call in results["first_calls"]
     ]
+
+
+def _device_times(results: Json) -> list[Row]:
+    rows: list[Row] = [
+        ("graph", "system", "precision", "first run", "copy in", "run", "copy out", "bytes in", "out", "copies inside", "float16")
+    ]  # fmt: skip
+    for row in results["device_times"]:
+        steps = (ms_text(row[step]["p50"]["value"]) for step in ("copy_in", "run", "copy_out"))
+        verdict = "" if row["kept"] is None else device_verdict(row)
+        of = (row["graph"], row["system"], row["precision"], ms_text(row["first_ms"]), *steps)
+        rows.append(
+            (*of, *(count_text(row[name]) for name in ("bytes_in", "bytes_out", "copies_inside")), verdict)
+        )
+    return rows
+
+
+def device_verdict(row: Json) -> str:
+    """Whether a float16 copy is worth it, and why."""
+    faster = (
+        ratio_text(row["speedup"]["ratio"]["value"]) if row["speedup"]["told_apart"] else "not told apart"
+    )
+    return f"{'kept' if row['kept'] else 'not kept'}: {faster}, same top 10 {percent_text(row['agreement'])}"
 
 
 def _energy(energy: Json) -> list[Row]:

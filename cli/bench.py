@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 
 from ..benchmarks.bench_command import add_options, check_writable
 from .bench_peers import add_peer_options, run_with_peers
@@ -25,4 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.peers is not None:
         return run_with_peers(args, terminal_track)
-    return measure(args, terminal_track, "pocketrec bench")
+    half_graph = None
+    if find_spec("onnx") is not None:
+        from ..export.half_graph import half_graph
+    return measure(args, terminal_track, "pocketrec bench", half_graph)

@@ -32,6 +32,17 @@ INSTALL: dict[str, str] = {
     "coreml": "onnxruntime on a Mac",
     "xnnpack": "an onnxruntime built with XNNPACK",
 }
+MEMORY: dict[str, str] = {"cuda": "cuda", "tensorrt": "cuda"}
+"""Where arrays of a device live, as onnxruntime names it, if not in the CPU's memory."""
+
+
+def device_memory(device: str) -> str:
+    """Where inputs and outputs of a device live: `cpu`, or memory of its own that they are copied to and from.
+
+    >>> device_memory("cuda"), device_memory("openvino")
+    ('cuda', 'cpu')
+    """
+    return MEMORY.get(device, "cpu")
 
 
 def execution_providers(device: str) -> list[str]:

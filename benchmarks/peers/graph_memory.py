@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
+from ..blas_threads import blas_environment
 from ..memory import PEAK
 from .protocol import last_line
 
@@ -40,7 +41,9 @@ def measure_graph_memory(
     command += [str(length), str(n_candidates), str(threads)]
     peaks: list[int] = []
     for _ in range(n_repeats):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=blas_environment(threads)
+        )
         if done.returncode != 0:
             raise RuntimeError(f"{path}: measuring its memory failed: {last_line(done.stderr)}")
         peaks.append(int(json.loads(done.stdout)))

@@ -135,6 +135,20 @@ def build_results(bundles: tuple[str, ...], *, teacher: bool) -> dict[str, Any]:
             {"system": name, "threads": 1, "device": "cpu", "load_ms": 11.2, "rerank_ms": 1.9, "recommend_ms": 4.4}
             for name in names
         ],
+        "device_times": [
+            {
+                "system": name, "graph": "encoder", "precision": precision, "device": "cuda", "threads": 1,
+                "first_ms": 180.5 + n,
+                **{step: summarize(np.linspace(low, 2 * low, 30)) for step, low in (("copy_in", 0.021), ("run", 0.43), ("copy_out", 0.017))},
+                "bytes_in": 12_800 + n, "bytes_out": 256 + n, "nodes": {"CUDAExecutionProvider": 58, "CPUExecutionProvider": 3},
+                "copies_inside": 6, "agreement": None if precision == "as it is" else 0.9925,
+                "speedup": None if precision == "as it is" else {
+                    "ratio": {"value": 1.31, "low": 1.27, "high": 1.36}, "told_apart": True,
+                },
+                "kept": None if precision == "as it is" else True,
+            }
+            for n, name in enumerate(names) for precision in ("as it is", "float16")
+        ],
         "energy": {
             "idle_watts": 21.5,
             "rows": [

@@ -349,6 +349,34 @@ def test_json_on_stdout_stands_alone(cli: Cli, folder: Path):
     assert json.loads(done.stdout)["schema_version"] == 1
 
 
+def test_a_device_with_memory_of_its_own_is_measured_with_its_copies_apart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The CPU stands for the device: the same calls, in the CPU's memory."""
+    from pocketrec.export.half_graph import half_graph
+    from pocketrec.runtime import devices
+
+    monkeypatch.setitem(devices.PROVIDERS, "cuda", ("CPUExecutionProvider",))
+    monkeypatch.setitem(devices.MEMORY, "cuda", "cpu")
+    monkeypatch.setattr(bench, "device_memory", lambda device: {"cuda": "cuda"}[device])
+    monkeypatch.setattr(
+        bench, "measure_memories", lambda systems, *args: (1, {system.name: {} for system in systems})
+    )
+    results = run_bench(
+        BenchConfig(
+            bundles=(folder / "small.pocket",), data=folder / "clicks.tsv", device="cuda", latency_users=10,
+            timing=QUICK, half_graph=half_graph,
+        )
+    )  # fmt: skip
+    rows = [(row["graph"], row["precision"], row["device"]) for row in results["device_times"]]
+    assert rows == [
+        ("encoder", "as it is", "cuda"),
+        ("encoder", "float16", "cuda"),
+        ("scorer", "as it is", "cuda"),
+    ]
+    assert results["settings"]["device"] == "cuda"
+
+
 def test_cuda_that_is_not_there_is_one_line(cli: Cli, folder: Path):
     import onnxruntime
 

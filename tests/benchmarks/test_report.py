@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pocketrec.benchmarks.number_format import FORMATS, interval_text
+from pocketrec.benchmarks.number_format import DASH, FORMATS, interval_text
 from pocketrec.benchmarks.report import headline, render_report
 from pocketrec.benchmarks.results_table import results_lines
 
@@ -63,6 +63,13 @@ def numbers(value: Any) -> set[float]:
     return {float(value)} if isinstance(value, int | float) and not isinstance(value, bool) else set()
 
 
+def intervals(value: Any) -> list[dict[str, float]]:
+    """Everything with a lower and an upper end."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    own = [value] if isinstance(value, dict) and {"low", "high"} <= set(value) else []
+    return own + [found for child in children for found in intervals(child)]
+
+
 MakeResults = Callable[..., dict[str, Any]]
 
 CASES: dict[str, tuple[tuple[str, ...], bool]] = {
@@ -109,6 +116,17 @@ def test_what_was_measured_beside_is_shown_with_its_own_figures(
     assert "table bits 2, encoder last layer" in text
 
 
+def test_every_interval_on_the_page_is_one_of_the_results(
+    make_results: MakeResults, peers: dict[str, Any], frontier: dict[str, Any]
+):
+    results = make_results()
+    html = render_report(results, peers=peers, frontier=frontier)
+    said = {text for text in re.findall(r"<small>([^<]*)</small>", html) if text[0] == "≥" or DASH in text}
+    known = {interval_text(one, kind) for one in intervals({**results, "peers": peers}) for kind in FORMATS}
+    assert len(said) > 60
+    assert said - known == set()
+
+
 def test_limits_first_calls_energy_and_notes_are_shown(make_results: MakeResults):
     results = make_results()
     page = Page(render_report(results))
@@ -120,13 +138,21 @@ def test_limits_first_calls_energy_and_notes_are_shown(make_results: MakeResults
         assert {gate["value"], gate["limit"]} <= shown
     assert {call["load_ms"] for call in results["first_calls"]} <= shown
     assert {row["millijoules"]["value"] for row in results["energy"]["rows"]} <= shown
+    for row in results["device_times"]:
+        assert {
+            row["first_ms"],
+            row["run"]["p50"]["value"],
+            row["copy_in"]["p50"]["value"],
+            row["bytes_in"],
+        } <= shown
+    assert "On the device, its copies apart" in text
     assert results["notes"][0] in text
     assert "Histories encoded a second" in text
 
 
 def test_results_of_an_earlier_version_are_still_shown(make_results: MakeResults):
     results = make_results()
-    for name in ("gates", "notes", "energy", "first_calls"):
+    for name in ("gates", "notes", "energy", "first_calls", "device_times"):
         del results[name]
     del results["settings"]["split"]
     results["latency"] = [row for row in results["latency"] if row["operation"] != "encode_batch"]
@@ -135,6 +161,12 @@ def test_results_of_an_earlier_version_are_still_shown(make_results: MakeResults
     page = Page(render_report(results))
     assert page.open_tags == []
     assert list(results_lines(results))
+
+
+def test_float16_on_a_device_is_judged_in_one_line(make_results: MakeResults):
+    results = make_results()
+    lines = [line for line in results_lines(results) if "float16" in line]
+    assert sum("kept: 1.31x, same top 10 99.2%" in line for line in lines) == len(results["systems"])
 
 
 def test_the_temporal_cut_is_said(make_results: MakeResults):
