@@ -141,6 +141,8 @@ adaptation: $(VENV)/.compress.stamp
 	set -e; for candidates in popularity catalogue; do \
 	    $(BIN)/pocketrec replay $(LEARNED)/ml-100k-seed[012].pocket --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 \
 	        --candidates $$candidates --allow-unknown-items --json $(REPLAYED)/ml-100k-$$candidates.json; \
+	    $(BIN)/pocketrec replay $(LEARNED)/ml-100k-seed[012].pocket --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 \
+	        --max-events 10 --candidates $$candidates --allow-unknown-items --json $(REPLAYED)/ml-100k-new-users-$$candidates.json; \
 	    $(BIN)/pocketrec replay $(LEARNED)/lastfm.pocket --data $(SHARED)/data/lastfm/LastFM.txt --protocol last-share \
 	        --candidates $$candidates --allow-unknown-items --json $(REPLAYED)/lastfm-$$candidates.json; \
 	    $(BIN)/pocketrec replay $(LEARNED)/ml-1m-pmixer.pocket --data $(SHARED)/data/ml-1m/ml-1m.txt --protocol leave-one-out \
@@ -161,6 +163,8 @@ adaptation: $(VENV)/.compress.stamp
 	    --items $(SHARED)/data/ml-100k/ml-100k.item --quantile 0.7 --max-users 120 --max-events 10 \
 	    --json $(REPLAYED)/ml-100k-list-options.json
 	$(BIN)/pocketrec replay --counterfactual $(SHARED)/data/open-bandit-men --json $(REPLAYED)/counterfactual.json
+	$(BIN)/python -m pocketrec.benchmarks.readme_tables docs/adaptation.md $(RESULTS)
+	$(BIN)/python -m pocketrec.benchmarks.readme_tables README.md $(RESULTS)
 
 # A teacher as strong as the published ones on MovieLens-1M (HR@10 .328, NDCG@10 .194), and what learning adds to it; about an
 # hour, most of it training.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .adaptation_tables import clicks_table, new_users_table, swaps_table
 from .peers.peers_table import peers_markdown, vectors_markdown
 from .recipes_table import recipe_rows
 from .scale_tables import SCALE, SCORING, scale_lines, scale_table, scoring_table
@@ -255,6 +256,9 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "recipes": recipes_table,
     "adaptation": adaptation_table,
     "learners": learners_table,
+    "new_users": new_users_table,
+    "swaps": swaps_table,
+    "clicks": clicks_table,
     "texts": texts_table,
     "scoring": scoring_table,
     "scale": scale_table,

@@ -53,6 +53,7 @@ def summarize_runs(runs: Sequence[Traces], *, seed: int = 0) -> dict[str, Any]:
                 "ndcg@10": {name: float(values.mean()) for name, values in first.items()},
                 "gains": [_gain(first, "adaptive", name, seed) for name in others],
             }
+            found["new_users_learning_curve"] = _new_users_curve(runs, systems, seed)
     found["by_user"] = {
         "user": users.tolist(),
         **{name: by_user[name].round(5).tolist() for name in systems},
@@ -87,13 +88,33 @@ def replay_lines(result: dict[str, Any], baseline: str | None = None) -> list[st
             lines.append(
                 f"  new users, first {FIRST_EVENTS} events, over {gain['over']:<10} {_interval(gain)}"
             )
+    new_curve = result.get("new_users_learning_curve", [])
+    for name in BASELINES if baseline is None else (baseline,):
+        gains = [next((g for g in p["gains_so_far"] if g["over"] == name), None) for p in new_curve]
+        if gains and all(gain is not None for gain in gains):
+            shown = (f"{p['last']} {_value(gain)}" for p, gain in zip(new_curve, gains, strict=True) if gain)
+            lines.append(f"  new users, up to event, over {name:<10} {', '.join(shown)}")
     curve = result["learning_curve"]
-    spans = [f"{p['first']}" + ("" if p["first"] == p["last"] else f"-{p['last']}") for p in curve]
+    spans = [span_name(p) for p in curve]
     lines.append("  by event   " + " ".join(f"{span:>7}" for span in spans))
     lines += [
         f"    {name:<10} " + " ".join(f"{point[name]:>7.4f}" for point in curve) for name in result["ndcg@10"]
     ]
     return lines
+
+
+def span_name(point: dict[str, Any]) -> str:
+    """Of a point of a curve.
+
+    >>> span_name({"first": 3, "last": 5}), span_name({"first": 1, "last": 1})
+    ('3-5', '1')
+    """
+    return f"{point['first']}" + ("" if point["first"] == point["last"] else f"-{point['last']}")
+
+
+def _value(gain: dict[str, Any]) -> str:
+    value = gain["percent"]["value"]
+    return "n/a" if value is None else f"{value:+.1f}%"
 
 
 def _interval(gain: dict[str, Any]) -> str:
@@ -134,6 +155,23 @@ def _means_over_runs(
         name: np.bincount(which, np.concatenate([run.by_user(name, n_first) for run in runs])) / times
         for name in systems
     }
+
+
+def _new_users_curve(runs: Sequence[Traces], systems: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """As the learning curve, of users without a history; and how far learning gained up to there, by user."""
+    new = [_of_new_users(run) for run in runs]
+    curve = _learning_curve(new, systems)
+    for point in curve:
+        _, so_far = _means_over_runs(new, systems, point["last"])
+        point["gains_so_far"] = [
+            _gain(so_far, "adaptive", name, seed) for name in BASELINES if name in systems
+        ]
+    return curve
+
+
+def _of_new_users(run: Traces) -> Traces:
+    kept = [n for n, new in enumerate(run.new_user) if new]
+    return Traces([run.users[n] for n in kept], [True] * len(kept), [run.ranks[n] for n in kept])
 
 
 def _learning_curve(runs: Sequence[Traces], systems: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 """Who sees what of a list: the position-based model, for apps that can show that it helps them. Off by default: on simulated
-clicks of several strengths of bias no correction was significantly better than none.
+clicks of several strengths of bias no correction was better than none (`benchmarks/biased_clicks.py`).
 
     P(click on item i at position k) = theta_k gamma_i          Craswell et al. 2008 (WSDM); examined, and attractive
 

@@ -7,7 +7,7 @@ A server's scores, standardized over the list (`candidates`), are a column z; in
 and each choice from a list with scores moves delta by the step of a multinomial logit, as the mixture's weights move
 (`choice_step`), from H_0 = `SERVER_PRIOR`: a server that knows this user better than the device gains weight, one whose
 list is stale loses it. Replayed on MovieLens-100K (`benchmarks/told_feedback.py`), NDCG@10 against a weight that stays: a
-server with the scores of some time ago +3.5% [2.4, 5.0], with those of now +.6% [.1, 1.0], with noise +10.5% [8.9, 12.1].
+server with the scores of some time ago +1.2% [.2, 2.1], with those of now +.5% [.1, 1.0], with noise +10.9% [9.5, 12.4].
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def readme(repository: Path) -> str:
 def test_tables_are_those_of_the_results(repository: Path, readme: str):
     results = read_results(repository / "benchmarks" / "results")
     pages = readme
-    for page in ("README.md", "docs/scale.md", "docs/students.md"):
+    for page in ("README.md", "docs/adaptation.md", "docs/scale.md", "docs/students.md"):
         text = (repository / page).read_text(encoding="utf-8")
         assert render(text, results) == text, (
             f"run `python -m pocketrec.benchmarks.readme_tables {page} benchmarks/results`"

@@ -290,8 +290,39 @@ class TestRuns:
         assert first["ndcg@10"] == {"live": 0.25, "adaptive": 0.75}
         assert first["gains"][0]["percent"]["value"] == pytest.approx(200.0)
 
+    def test_the_curve_of_new_users(self) -> None:
+        """Two new users, who gain from the third event on, beside one who is not new and loses."""
+        live, learning = np.array([11, 11, 11, 1, 1, 1]), np.array([11, 11, 1, 1, 1, 1])
+        run = Traces(
+            [1, 2, 3],
+            [True, False, True],
+            [
+                {"live": live, "adaptive": learning},
+                {"live": learning, "adaptive": live},
+                {"live": live[:4], "adaptive": learning[:4]},
+            ],
+        )
+        summary = summarize_runs([run, run])
+        curve = summary["new_users_learning_curve"]
+        assert [(p["first"], p["last"], p["users"]) for p in curve] == [
+            (1, 1, 2),
+            (2, 2, 2),
+            (3, 5, 2),
+            (6, 6, 1),
+        ]
+        assert [p["adaptive"] for p in curve] == [0, 0, 1, 1]
+        assert [p["live"] for p in curve] == pytest.approx([0, 0, (2 / 3 + 1 / 2) / 2, 1])
+        # up to event 5: live 2/5 and 1/4, learning 3/5 and 1/2
+        (gain,) = curve[2]["gains_so_far"]
+        assert (gain["system"], gain["over"]) == ("adaptive", "live")
+        assert gain["percent"]["value"] == pytest.approx(100 * (1.1 / 0.65 - 1))
+        assert curve[0]["gains_so_far"][0]["percent"]["value"] is None  # nothing over nothing
+        printed = replay_lines({**summary, "protocol": "", "candidates": ""})
+        assert "  new users, up to event, over live       1 n/a, 2 n/a, 5 +69.2%, 6 +55.6%" in printed
+
     def test_who_loses(self) -> None:
         ranks = [{"live": np.array([1]), "adaptive": np.array([rank])} for rank in (1, 2, 11, 1)]
         summary = summarize_runs([Traces([0, 1, 2, 3], [False] * 4, ranks)])
         assert summary["share_of_users_that_lose"] == {"live": 0.5}
         assert "new_users_first_events" not in summary
+        assert "new_users_learning_curve" not in summary
