@@ -35,6 +35,14 @@ def add_parser(subparsers: Subparsers) -> None:
         "--categories", metavar="COLUMN", help="of --items: names of categories, separated by spaces or bars"
     )
     parser.add_argument(
+        "--taste-bits",
+        metavar="N",
+        type=int,
+        choices=(2, 3, 4, 8),
+        default=2,
+        help="bits a value of the taste table, of 64 values an item: 2, 3, 4 or 8 (default: 2)",
+    )
+    parser.add_argument(
         "--keep-repeats",
         action="store_true",
         help="items of the history are candidates too: people come back",
@@ -61,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     made = adapt_again(
         engine,
         mapped.sequences,
-        AdaptationConfig(),
+        AdaptationConfig(taste_bits=args.taste_bits),
         args.output,
         categories=categories,
         seed=args.seed,

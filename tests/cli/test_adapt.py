@@ -10,6 +10,7 @@ import pytest
 
 from pocketrec.cli.adapt import read_category_column
 from pocketrec.runtime import Engine, Reranker
+from pocketrec.runtime.bundle import Bundle
 
 BUNDLE = Path(__file__).parent.parent / "runtime" / "data" / "tiny-range.pocket"
 
@@ -46,6 +47,17 @@ def test_it_learns_and_its_model_stays(cli_here: Any, data: Path, items: Path, t
     again = cli_here("adapt", BUNDLE, "--data", data, "-o", output)
     assert again.exit_code == 2
     assert "exists; give another name, or --force" in again.stderr
+
+
+def test_the_taste_table_has_the_bits_that_are_asked_for(cli_here: Any, data: Path, tmp_path: Path) -> None:
+    sizes = {}
+    for bits in (2, 4):
+        output = tmp_path / f"{bits}.pocket"
+        done = cli_here("adapt", BUNDLE, "--data", data, "--taste-bits", str(bits), "-o", output)
+        assert done.exit_code == 0, done.stderr
+        assert Bundle.open(output).manifest["adaptation"]["taste"]["bits"] == bits
+        sizes[bits] = output.stat().st_size
+    assert sizes[2] < sizes[4]
 
 
 def test_what_goes_together(cli_here: Any, data: Path, items: Path, tmp_path: Path) -> None:
