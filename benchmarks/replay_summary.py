@@ -2,7 +2,7 @@
 
 NDCG@10 is the mean over a user's events, over the runs (seeds of candidates, bundles of several seeds), then over
 users; intervals are paired bootstrap over users. A user loses where the adaptive NDCG is more than `LOSS_TOLERANCE`
-below the other's.
+below the other's; of few events each many do so by chance, and what that comes to stands beside (`losing_by_chance`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .losing_by_chance import losing_by_chance
 from .ranking_metrics import Interval, bootstrap_mean, ndcg, paired_bootstrap
 from .replay import Traces
 from .replay_systems import BASELINES
@@ -45,6 +46,9 @@ def summarize_runs(runs: Sequence[Traces], *, seed: int = 0) -> dict[str, Any]:
     if "adaptive" in systems:
         others = [name for name in BASELINES if name in systems]
         found["share_of_users_that_lose"] = {name: _share_losing(by_user, name) for name in others}
+        found["losing_by_chance"] = {
+            name: _by_chance(runs, users, by_user[name], name, seed) for name in others
+        }
         if new.sum() >= _LEAST_USERS:
             _, first = _means_over_runs(runs, systems, FIRST_EVENTS)
             first = {name: values[new] for name, values in first.items()}
@@ -79,9 +83,12 @@ def replay_lines(result: dict[str, Any], baseline: str | None = None) -> list[st
     ]
     for gain in result["gains"]:
         if gain["system"] == "adaptive" and baseline in (None, gain["over"]):
-            losing = result["share_of_users_that_lose"][gain["over"]]
+            losing, chance = (
+                result[name][gain["over"]] for name in ("share_of_users_that_lose", "losing_by_chance")
+            )
             lines.append(
-                f"  adaptive over {gain['over']:<10} {_interval(gain)}; {losing:.0%} of the users lose more than {LOSS_TOLERANCE:.0%}"
+                f"  adaptive over {gain['over']:<10} {_interval(gain)}; {losing:.0%} of the users lose more than {LOSS_TOLERANCE:.0%}, "
+                f"{chance['if_all_gained_alike']:.0%} would if all gained alike, {chance['beyond_noise']:.0%} beyond noise"
             )
     for gain in result.get("new_users_first_events", {}).get("gains", []):
         if baseline in (None, gain["over"]):
@@ -138,6 +145,23 @@ def _gain(by_user: dict[str, NDArray[np.float64]], a: str, b: str, seed: int) ->
 
 def _share_losing(by_user: dict[str, NDArray[np.float64]], other: str) -> float:
     return float(np.mean(by_user["adaptive"] < (1.0 - LOSS_TOLERANCE) * by_user[other] - 1e-12))
+
+
+def _by_chance(
+    runs: Sequence[Traces], users: NDArray[np.int64], baseline: NDArray[np.float64], other: str, seed: int
+) -> dict[str, float]:
+    """Beside the share that is counted; differences by event are means over the runs that have the user."""
+    by_run: dict[int, list[NDArray[np.float64]]] = {user: [] for user in users.tolist()}
+    for run in runs:
+        for user, ranks in zip(run.users, run.ranks, strict=True):
+            by_run[user].append(ndcg(ranks["adaptive"], 10) - ndcg(ranks[other], 10))
+    shortest = [min(map(len, of_user)) for of_user in by_run.values()]
+    differences = [
+        np.mean([of_run[:events] for of_run in of_user], axis=0)
+        for of_user, events in zip(by_run.values(), shortest, strict=True)
+    ]
+    found = losing_by_chance(differences, baseline, tolerance=LOSS_TOLERANCE, seed=seed)
+    return {name: round(share, 4) for name, share in found._asdict().items()}
 
 
 def _new_users(runs: Sequence[Traces]) -> set[int]:

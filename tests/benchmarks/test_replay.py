@@ -324,5 +324,6 @@ class TestRuns:
         ranks = [{"live": np.array([1]), "adaptive": np.array([rank])} for rank in (1, 2, 11, 1)]
         summary = summarize_runs([Traces([0, 1, 2, 3], [False] * 4, ranks)])
         assert summary["share_of_users_that_lose"] == {"live": 0.5}
+        assert summary["losing_by_chance"]["live"].keys() == {"if_all_gained_alike", "beyond_noise"}
         assert "new_users_first_events" not in summary
         assert "new_users_learning_curve" not in summary
