@@ -266,6 +266,10 @@ def _label(
     centred = min(max(left, LEFT + width / 2 + 2), WIDTH - RIGHT - width / 2)
     places = [(centred, top - 7), (centred, bottom + 16), (centred, top - 25), (centred, bottom + 34)]
     places += [(centred, top - 43), (centred, bottom + 52)]
+    aside = [
+        (left + way * (width / 2 + 9), (top + bottom) / 2 + drop) for drop in (4, -14, 22) for way in (1, -1)
+    ]
+    places += [(at, line) for at, line in aside if LEFT + width / 2 < at < WIDTH - RIGHT - width / 2]
     boxes = [(at - width / 2, line - 13, at + width / 2, line + 4) for at, line in places]
     free = [
         n for n, box in enumerate(boxes) if box[1] > TOP and not any(_overlap(box, other) for other in taken)
