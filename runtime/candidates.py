@@ -133,7 +133,11 @@ def _rows_of_range(span: range, ids: Sequence[Any], distinct: set[Any]) -> NDArr
 
 
 def listed_ids(candidate_ids: Any) -> list[Any]:
-    """A list of what an app passed as candidates; raises `InputError` where that is none, as a string, whose letters would be ids."""
+    """What an app passed as candidates, as a list.
+
+    Raises:
+        InputError: that is none, as a string, whose letters would be ids.
+    """
     if isinstance(candidate_ids, np.ndarray) and candidate_ids.ndim == 1:
         return candidate_ids.tolist()
     if isinstance(candidate_ids, str | bytes | np.ndarray) or not isinstance(candidate_ids, Iterable):

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .candidates import plain_id
+from .candidates import listed_ids, plain_id
 from .devices import Device
 from .errors import InputError
 from .item_ids import ItemId
@@ -86,11 +86,13 @@ class PointwiseRanker:
         A candidate without an id, where the model or the mapping has none, is called by its position.
 
         Raises:
-            InputError: k below 1, or features that the model does not have.
+            InputError: k below 1, no list of candidates, or features that the model does not have.
         """
         if k is not None and (type(k) is not int or k < 1):
             raise InputError(f"k: got {k!r}, expected at least 1")
-        ids, rows = self._candidates(list(candidates))
+        if isinstance(candidates, Mapping):
+            raise InputError("candidates: got one mapping, expected a list of them")
+        ids, rows = self._candidates(listed_ids(candidates))
         if not ids:
             return Ranking()
         self.schema.check_names([*user, *context])
