@@ -130,6 +130,9 @@ adaptation: $(VENV)/.compress.stamp
 	    $(BIN)/pocketrec train $(LEARNED)/ml100k-70.inter -o $(LEARNED)/ml-100k-$$seed.safetensors --seed $$seed --threads 1 --force; \
 	    $(BIN)/pocketrec compress $(LEARNED)/ml-100k-$$seed.safetensors --data $(LEARNED)/ml100k-70.inter \
 	        -o $(LEARNED)/ml-100k-seed$$seed.pocket --recipe lossless --threads 1 --force; \
+	    $(BIN)/pocketrec adapt $(LEARNED)/ml-100k-seed$$seed.pocket --data $(LEARNED)/ml100k-70.inter \
+	        --items $(SHARED)/data/ml-100k/ml-100k.item --categories class --taste-bits 4 \
+	        -o $(LEARNED)/ml-100k-genres-seed$$seed.pocket --force; \
 	done
 	$(BIN)/pocketrec train $(LEARNED)/lastfm-80.txt -o $(LEARNED)/lastfm.safetensors --threads 1 --force
 	$(BIN)/pocketrec compress $(LEARNED)/lastfm.safetensors --data $(LEARNED)/lastfm-80.txt -o $(LEARNED)/lastfm.pocket \
@@ -141,6 +144,8 @@ adaptation: $(VENV)/.compress.stamp
 	set -e; for candidates in popularity catalogue; do \
 	    $(BIN)/pocketrec replay $(LEARNED)/ml-100k-seed[012].pocket --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 \
 	        --candidates $$candidates --allow-unknown-items --json $(REPLAYED)/ml-100k-$$candidates.json; \
+	    $(BIN)/pocketrec replay $(LEARNED)/ml-100k-genres-seed[012].pocket --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 \
+	        --candidates $$candidates --allow-unknown-items --json $(REPLAYED)/ml-100k-genres-$$candidates.json; \
 	    $(BIN)/pocketrec replay $(LEARNED)/ml-100k-seed[012].pocket --data $(SHARED)/data/ml-100k/ml-100k.inter --quantile 0.7 \
 	        --max-events 10 --candidates $$candidates --allow-unknown-items --json $(REPLAYED)/ml-100k-new-users-$$candidates.json; \
 	    $(BIN)/pocketrec replay $(LEARNED)/lastfm.pocket --data $(SHARED)/data/lastfm/LastFM.txt --protocol last-share \
