@@ -20,6 +20,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 JOURNAL = "trials.journal"
 STUDY = "frontier"
+MOMENT_S = 30.0
+"""Between a trial's beginning and its process's name in the journal there are two writes; on a busy machine, seconds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,7 @@ def open_study(folder: Path, config: SearchConfig, space: SearchSpace, about: di
         raise InputError(f"{folder}: holds a search with another {differ}; choose another folder")
     study.set_user_attr("about", about)
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        if not _alive(trial.user_attrs.get("process")):
+        if not _just_begun(trial) and not _alive(trial.user_attrs.get("process")):
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     if config.sampler == "grid":
@@ -312,6 +315,14 @@ def _taken(study: optuna.Study, states: set[Any], *, params: Params, before: int
         if known and theirs == params and (before is None or trial.number < before):
             return True
     return False
+
+
+def _just_begun(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether the process of a trial has had no time yet to say which it is."""
+    begun = trial.datetime_start
+    if "process" in trial.user_attrs or begun is None:
+        return False
+    return (datetime.now(begun.tzinfo) - begun).total_seconds() < MOMENT_S
 
 
 def _alive(process: Any) -> bool:

@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from ..runtime.errors import GateError
 from .adapt import AdaptationConfig
 from .distill import DistillConfig
 from .item_item_road import ItemItemRoad
@@ -36,6 +37,7 @@ RANKS = (1.0, 0.75, 0.5)
 KEEPS = (1.0, 0.5, 0.25)
 TAILS = (0.0, 0.5)
 COUNTS = (128, 64, 32, 16, 8)
+POOLED = "pooled"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class SearchSpace:
 
     choices: Mapping[str, Sequence[Choice]]
     recipe: Callable[[Params], Recipe]
+    """Raises `GateError` of a choice that makes no sense, which a search leaves out."""
 
     def all(self) -> list[dict[str, Choice]]:
         """Every combination, in order."""
@@ -71,6 +74,10 @@ def space_of(road: Road, *, epochs: int, seed: int) -> SearchSpace:
             def of_sequence(params: Params) -> Recipe:
                 rank, tail = float(params["rank"]), float(params["tail"])
                 student, pruned = encoders[str(params["encoder"])]
+                if params["encoder"] == POOLED and not params["epochs"]:
+                    raise GateError(
+                        "weighted means have nothing of the teacher's encoder: they need distillation"
+                    )
                 return recipe(
                     "searched", params, student=student, prune=pruned, distill=_distilled(params),
                     table=TableConfig(
@@ -144,5 +151,5 @@ def _encoders(
         last = StudentConfig(layers=(len(inner.layers) - 1,))
         found |= {"last layer": (last, None), "50% of the last layer": (last, pruned[0.5])}
     if epochs:
-        found["pooled"] = StudentConfig(architecture="pooled"), None
+        found[POOLED] = StudentConfig(architecture="pooled"), None
     return found

@@ -8,16 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 pytest.importorskip("optuna")
 
 from pocketrec.compress.frontier import JOURNAL, Frontier, SearchConfig, pareto, refine, search
+from pocketrec.compress.pipeline import SequenceRoad
 from pocketrec.compress.recipe import Recipe
 from pocketrec.compress.report import Measure
 from pocketrec.compress.road import Built
-from pocketrec.compress.search_space import SearchSpace
+from pocketrec.compress.search_space import SearchSpace, space_of
 from pocketrec.runtime.errors import GateError, InputError
 
 SPACE = SearchSpace(
@@ -190,6 +192,18 @@ def test_the_front_made_again(tmp_path: Path) -> None:
 def test_pareto() -> None:
     assert pareto([]) == set()
     assert pareto([(1.0, 2.0, 3.0), (1.0, 2.0, 2.5), (0.5, 9.0, 9.0)]) == {1, 2}
+
+
+def test_weighted_means_are_not_tried_without_distillation(tiny_road) -> None:
+    """Untrained they rank nobody's item, and what learning adds to nothing is no number."""
+    road = Mock(spec=SequenceRoad, model=tiny_road.teacher.model)
+    space = space_of(road, epochs=2, seed=0)
+    choice = {"bits": 4, "rank": 1.0, "tail": 0.0, "encoder": "pooled"}
+    student = space.recipe({**choice, "epochs": 2}).student
+    assert student is not None
+    assert student.architecture == "pooled"
+    with pytest.raises(GateError, match="need distillation"):
+        space.recipe({**choice, "epochs": 0})
 
 
 def test_what_cannot_be(tmp_path: Path) -> None:
