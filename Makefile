@@ -13,6 +13,7 @@
 #   make adaptation train, compress and replay what docs/adaptation.md reports (needs ../shared or SHARED=; about an hour)
 #   make studies    what each part of distillation and each importance of pruning brings, on Beauty (about half an hour)
 #   make text       compress all-MiniLM-L6-v2 on titles of games and measure cold items (needs ../shared or SHARED=; about 20 minutes)
+#   make search     search recipes for the bundles that nothing beats, on Beauty, and draw the report (about half an hour)
 #   make peers      other tools on the same checkpoints, each in its own environment (needs ../shared or SHARED=, 8 GB below PEERS=; about half an hour)
 #   make format     rewrite the sources as `make check` wants them
 #   make clean      remove what the other targets made
@@ -59,7 +60,7 @@ SHARED ?= ../shared
 # `state` and `scale` measure a bundle that `compressed` makes; never in parallel, for timings share the machine.
 .PHONY: compressed
 results:
-	set -e; for part in compressed families recipes state scale adaptation strong studies text peers; do $(MAKE) $$part; done
+	set -e; for part in compressed families recipes state scale adaptation strong studies text peers search; do $(MAKE) $$part; done
 
 compressed: $(VENV)/.compress.stamp
 	mkdir -p out/beauty-icsrec out/beauty-iclrec
@@ -207,8 +208,18 @@ STUDIED = $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/be
 studies: $(VENV)/.compress.stamp
 	mkdir -p $(RESULTS)/frontier
 	$(BIN)/python -m pocketrec.compress.distillation_study $(STUDIED) --json $(RESULTS)/frontier/distillation.json
-	$(BIN)/python -m pocketrec.compress.pruning_study $(STUDIED) --batches 8 32 --keep 0.25 --json $(RESULTS)/frontier/pruning.json
+	$(BIN)/python -m pocketrec.compress.pruning_study $(STUDIED) --batches 8 32 --keep 0.25 --epochs 3 --json $(RESULTS)/frontier/pruning.json
 	$(BIN)/python -m pocketrec.benchmarks.readme_tables docs/students.md $(RESULTS)
+
+# A search through recipes, and the page that shows it beside the run and the peers; the same command goes on where it stopped.
+.PHONY: search
+search: $(VENV)/.compress.stamp
+	mkdir -p out/search $(RESULTS)/frontier
+	$(BIN)/pocketrec compress $(STUDIED) --frontier out/search/beauty-icsrec --trials 24 --trial-epochs 1 --threads 1
+	cp out/search/beauty-icsrec/frontier.json $(RESULTS)/frontier/beauty-icsrec-search.json
+	cp out/search/beauty-icsrec/frontier.svg $(RESULTS)/frontier/beauty-icsrec-search.svg
+	$(BIN)/pocketrec report $(RESULTS)/beauty-icsrec.json --peers $(RESULTS)/peers/beauty-icsrec.json \
+	    --frontier $(RESULTS)/frontier/beauty-icsrec-search.json --html out/search/report.html
 
 # Other tools beside our bundles; `make compressed` makes the bundles of Beauty that it takes.
 PEERS ?= $(HOME)/.cache/pocketrec-peers
@@ -217,7 +228,9 @@ peers: $(VENV)/.compress.stamp
 	-$(BIN)/python -m pocketrec.benchmarks.peers.environments $(PEERS)
 	$(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt \
 	    --recipe lossless -o out/beauty-icsrec/lossless.pocket --force
-	$(BIN)/pocketrec bench out/beauty-icsrec/bundle.pocket out/beauty-icsrec/lossless.pocket --teacher out/beauty-icsrec/teacher.pocket \
+	$(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt \
+	    --recipe tiny -o out/beauty-icsrec/tiny.pocket --force
+	$(BIN)/pocketrec bench out/beauty-icsrec/bundle.pocket out/beauty-icsrec/tiny.pocket out/beauty-icsrec/lossless.pocket --teacher out/beauty-icsrec/teacher.pocket \
 	    --data $(SHARED)/data/beauty/Beauty.txt --peers $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --environments $(PEERS) \
 	    --keep-graphs out/peers/beauty-icsrec --threads 1 --json $(RESULTS)/peers/beauty-icsrec.json
 	set -e; cd out/peers/synthetic-50k; $(abspath $(BIN))/python -m pocketrec.cli.synthetic_teacher -o .; \

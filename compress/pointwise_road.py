@@ -209,6 +209,10 @@ def _run_steps(
         say(steps[-1])
 
     if recipe.prune is not None:
+        if recipe.prune.rounds > 1:
+            raise InputError(
+                "prune: rounds are for models of histories; leave them out for a model of features"
+            )
         began = time.perf_counter()
         if mlp_groups(cast(Any, model)):
             config = PrunePointwiseConfig(keep_hidden=recipe.prune.keep_inner)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
@@ -64,6 +64,10 @@ class PruneConfig:
     """Feed-forward and recurrent widths are rounded up to a multiple of this: a register of float32 or a block of int8."""
     calibration_batches: int = 32
     """Batches of histories whose gradients decide."""
+    rounds: int = 1
+    """Parts in which it is cut; what each but the last leaves learns from the teacher for `round_epochs` (`prune_rounds`)."""
+    round_epochs: int = 1
+    """Passes of distillation after each round but the last, which the recipe's [distill] follows."""
     max_drop: float = 0.1
     """Where NDCG@10 on the validation items falls by more than this share, what was cut is put back: distillation makes
     good a few percent (2 to 5% on the SASRec and BERT4Rec checkpoints that were tried), not everything (of ICSRec's
@@ -79,6 +83,10 @@ class PruneConfig:
             raise ValueError(f"prune: max_drop {self.max_drop}; expected 0 to 1")
         if self.inner_multiple < 1 or self.calibration_batches < 1:
             raise ValueError("prune: inner_multiple and calibration_batches must be at least 1")
+        if min(self.rounds, self.round_epochs) < 1:
+            raise ValueError(
+                f"prune: {self.rounds} rounds with {self.round_epochs} epochs between them; expected at least 1 of both"
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,21 +110,31 @@ def can_prune(model: SequenceModel) -> bool:
 
 
 def prune(
-    model: Model, sequences: Sequence[NDArray[np.int64]], config: PruneConfig, *, seed: int
+    model: Model,
+    sequences: Sequence[NDArray[np.int64]],
+    config: PruneConfig,
+    *,
+    seed: int,
+    whole: SequenceModel | None = None,
 ) -> tuple[Model, dict[str, Any]]:
     """A smaller copy of a model that `can_prune`, and which units stayed where; sequences are training sequences of
     item rows.
+
+    Args:
+        whole: the model whose units the shares are of, where `model` has lost some of them already; None is `model`.
 
     Raises:
         InputError: no sequence has two items, so there is no next item whose loss could decide.
     """
     model = copy.deepcopy(model).eval()  # type: ignore[attr-defined]
     _accumulate_gradients(model, sequences, config, seed)
-    inner = innermost(model)
+    inner, uncut = innermost(model), innermost(whole or model)
     if isinstance(inner, TRANSFORMERS):
-        detail = _prune_transformer_(inner, config)
+        detail = _prune_transformer_(inner, config, [_units_of(layer) for layer in cast(Any, uncut).layers])
     else:
-        smaller, detail = _prune_units(inner, config)
+        smaller, detail = _prune_units(
+            inner, config, {group.name: group.n_units for group in unit_groups(uncut)}
+        )
         model = _with_innermost(model, smaller)
     cast(nn.Module, model).zero_grad(set_to_none=True)
     return model, detail
@@ -130,11 +148,13 @@ def _with_innermost(model: Model, inner: nn.Module) -> Model:
     return model
 
 
-def _prune_units(model: nn.Module, config: PruneConfig) -> tuple[nn.Module, dict[str, Any]]:
-    """Cut what `prune_units` knows; the detail has before -> after of each number that shrank."""
+def _prune_units(
+    model: nn.Module, config: PruneConfig, uncut: Mapping[str, int]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Cut what `prune_units` knows, shares being of `uncut`; the detail has before -> after of each number that shrank."""
     kept: dict[str, list[int]] = {}
     for group in unit_groups(model):
-        n_units = _kept_of(group.field, group.n_units, config)
+        n_units = _kept_of(group.field, uncut[group.name], config)
         if n_units < group.n_units:
             best = importance(model, group).argsort(descending=True)[:n_units]
             kept[group.name] = sorted(best.tolist())
@@ -160,16 +180,18 @@ def _kept_of(field: str, n_units: int, config: PruneConfig) -> int:
             raise ValueError(f"prune: no share is known for {field}")
 
 
-def _prune_transformer_(model: SASRec | BERT4Rec | PmixerSASRec, config: PruneConfig) -> dict[str, Any]:
-    """Cut heads and feed-forward units in place; gradients are there."""
+def _prune_transformer_(
+    model: SASRec | BERT4Rec | PmixerSASRec, config: PruneConfig, uncut: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """Cut heads and feed-forward units in place, shares being of `uncut`, a layer each; gradients are there."""
     tables = [
         p for name, p in model.named_parameters() if "." not in name
     ]  # items, positions, pads and masks
     example = torch.zeros(2, min(model.max_length, 4), model.width)
     kept: dict[str, list[int]] = {}
     taylor = tp.importance.GroupTaylorImportance(group_reduction="sum", normalizer=None)  # type: ignore[arg-type]
-    for root in list(_roots(model, config)):
-        if root.keep == root.n_units:
+    for root in list(_roots(model, config, uncut)):
+        if root.keep >= root.n_units:
             continue
         graph = tp.DependencyGraph().build_dependency(
             model,
@@ -199,18 +221,24 @@ def _prune_transformer_(model: SASRec | BERT4Rec | PmixerSASRec, config: PruneCo
     }
 
 
-def _roots(model: SASRec | BERT4Rec | PmixerSASRec, config: PruneConfig) -> Iterator[_Root]:
+def _units_of(layer: Any) -> tuple[int, int]:
+    """Heads and feed-forward units."""
+    return layer.attention.n_heads, layer.dense_1.out_features
+
+
+def _roots(
+    model: SASRec | BERT4Rec | PmixerSASRec, config: PruneConfig, uncut: Sequence[tuple[int, int]]
+) -> Iterator[_Root]:
     """What can be cut. A head is cut through `v`; its partners q, k and out follow through the dependency graph."""
     for index, layer in enumerate(model.layers):
-        n_heads = layer.attention.n_heads
+        n_heads, inner = _units_of(layer)
         yield _Root(
             f"layers.{index}.heads",
             layer.attention.v,
             n_heads,
-            _share(n_heads, config.keep_heads),
+            _share(uncut[index][0], config.keep_heads),
         )
-        inner = layer.dense_1.out_features
-        keep = _in_multiples(inner, config.keep_inner, config.inner_multiple)
+        keep = _in_multiples(uncut[index][1], config.keep_inner, config.inner_multiple)
         yield _Root(f"layers.{index}.inner", layer.dense_1, inner, keep)
 
 

@@ -3,6 +3,9 @@
 The same share of heads, units and kernels is cut by each importance that `prune` knows, without any training afterwards, and
 NDCG@10 on validation items says what is left. Magnitude is what is usual where there are no data; Taylor's and Fisher's
 importances read the users' own sequences, in as many batches as a row says.
+
+With `--epochs N` what Taylor's importance left also learns from the teacher, for N passes in all: cut at once and then taught,
+or cut in N rounds and taught for a pass after each (`prune_rounds`).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import dataclasses
 import json
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -26,12 +30,14 @@ from ..benchmarks.protocols import leave_one_out, training_sequences
 from ..benchmarks.ranking_metrics import paired_bootstrap, per_user
 from ..runtime.atomic_file import write_atomically
 from ..runtime.errors import InputError
+from .distill import DistillConfig, distill
 from .distillation_study import some_users
 from .item_bias import fold_item_bias
 from .layouts import load_teacher
 from .meter import TorchScorer
 from .models.protocol import SequenceModel
 from .prune import Importance, PruneConfig, can_prune, prune
+from .prune_rounds import prune_in_rounds
 
 METRIC = "ndcg@10"
 
@@ -43,6 +49,12 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         kept = row["kept"]
         made.append(
             f"{row['importance']:<10} {row['batches']:>3} batches   {row['parameters_cut']:>9,} numbers cut   "
+            f"{kept['value']:.1%} of it kept [{kept['low']:.1%}, {kept['high']:.1%}]"
+        )
+    for row in result["schedules"]:
+        kept = row["kept"]
+        made.append(
+            f"taylor     {row['rounds']} rounds, {row['epochs']} epochs in all   {row['parameters_cut']:>9,} numbers cut   "
             f"{kept['value']:.1%} of it kept [{kept['low']:.1%}, {kept['high']:.1%}]"
         )
     return made
@@ -58,10 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--batches", type=int, nargs="+", default=[32])
     parser.add_argument("--keep", type=float, default=0.5, help="share of heads and of feed-forward units")
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="of distillation after cutting at once, and in rounds"
+    )
     parser.add_argument("--users", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args(argv)
+    if args.epochs < 0:
+        raise InputError(f"--epochs: {args.epochs}, expected at least 0")
     if args.threads:
         torch.set_num_threads(args.threads)
     command = ["python", "-m", "pocketrec.compress.pruning_study", *(sys.argv[1:] if argv is None else argv)]
@@ -94,6 +111,29 @@ def main(argv: Sequence[str] | None = None) -> int:
                     "kept": paired_bootstrap(gains(pruned), before, seed=args.seed).ratio.to_json(),
                 }
             )
+    schedules: list[dict[str, Any]] = []
+    for rounds in (1, args.epochs) if args.epochs > 1 else ():
+        how = dataclasses.replace(config, rounds=rounds, calibration_batches=args.batches[-1])
+
+        def taught(student: SequenceModel, epochs: int) -> tuple[SequenceModel, dict[str, Any]]:
+            return distill(
+                student, teacher, training, DistillConfig(epochs=epochs), bits=None, seed=args.seed,
+                validate=lambda one: float(gains(one).mean()),
+            )  # fmt: skip
+
+        began = time.perf_counter()
+        pruned, _ = prune_in_rounds(teacher, training, how, taught, seed=args.seed)
+        left = args.epochs - (rounds - 1)
+        learned, _ = taught(pruned, left)
+        schedules.append(
+            {
+                "rounds": rounds,
+                "epochs": args.epochs,
+                "parameters_cut": _parameters(teacher) - _parameters(learned),
+                "kept": paired_bootstrap(gains(learned), before, seed=args.seed).ratio.to_json(),
+                "seconds": time.perf_counter() - began,
+            }
+        )
     result = {
         "schema_version": 1,
         "command": shlex.join(command),
@@ -104,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "keep": args.keep,
         "teacher_ndcg10": float(before.mean()),
         "rows": rows,
+        "schedules": schedules,
         "machine": describe_machine() | {"torch": torch.__version__},
     }
     write_atomically(args.json, [json.dumps(result, indent=1).encode() + b"\n"], overwrite=True)

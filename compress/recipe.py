@@ -88,6 +88,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed {self.seed}, expected 0 to 2**63 - 1")
+        if self.prune is not None and self.prune.rounds > 1 and self.distill is None:
+            raise ValueError(
+                f"prune: {self.prune.rounds} rounds, but no [distill] says how to learn between them; add it, or leave rounds out"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest has it: skipped steps are null."""

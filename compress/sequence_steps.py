@@ -23,7 +23,8 @@ from .low_rank import low_rank
 from .meter import Meter
 from .models.fold_in import FoldIn
 from .models.protocol import SequenceModel, innermost
-from .prune import can_prune, prune
+from .prune import can_prune
+from .prune_rounds import prune_in_rounds
 from .recipe import Recipe
 from .report import Measure, StepReport, lost
 from .sparsify import sparsify
@@ -72,6 +73,13 @@ def run_steps(
         steps.append(step)
         say(step)
 
+    def recover(student: SequenceModel, epochs: int) -> tuple[SequenceModel, dict[str, Any]]:
+        assert recipe.distill is not None  # which several rounds need, says the recipe
+        return distill(
+            student, teacher, training, dataclasses.replace(recipe.distill, epochs=epochs), bits=bits,
+            seed=recipe.seed, validate=lambda one: meter.validate(one, bits), track=track,
+        )  # fmt: skip
+
     if recipe.student is not None:
         if isinstance(innermost(model), FoldIn):
             skip("student", "users are folded in from their items, there is no encoder to replace")
@@ -83,7 +91,7 @@ def run_steps(
         began = time.perf_counter()
         if can_prune(model):
             whole, measured = model, steps[-1].after if steps else before
-            model, detail = prune(model, training, recipe.prune, seed=recipe.seed)
+            model, detail = prune_in_rounds(model, training, recipe.prune, recover, seed=recipe.seed)
             report("prune", detail, began)
             drop = lost(measured, steps[-1].after)
             if drop > recipe.prune.max_drop:

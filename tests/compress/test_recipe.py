@@ -34,7 +34,7 @@ OTHER_THAN_DEFAULT = Recipe(
     student=StudentConfig(layers=(1, 0), width=48, hidden_width=16, means=2, start="noise"),
     prune=PruneConfig(
         keep_heads=0.75, keep_inner=0.25, keep_hidden=0.9, keep_kernels=0.4, inner_multiple=8, calibration_batches=3,
-        max_drop=0.2, importance="fisher",
+        max_drop=0.2, importance="fisher", rounds=3, round_epochs=2,
     ),
     distill=DistillConfig(
         epochs=3, patience=2, temperature=2.0, soft_weight=0.5, learning_rate=0.002, table_learning_rate=0.001,
@@ -125,6 +125,12 @@ def test_a_missing_section_is_a_step_that_is_skipped(tmp_path: Path) -> None:
         ("[prune]\nkeep_inner = 1.5", "prune: .*keep_inner 1.5; expected above 0, up to 1"),
         ("[prune]\nkeep_inner = nan", r"\[prune\] keep_inner is nan, expected a finite number"),
         ("[prune]\ninner_multiple = 0", "prune: inner_multiple and calibration_batches must be at least 1"),
+        ("[prune]\nrounds = 0", "prune: 0 rounds with 1 epochs between them; expected at least 1 of both"),
+        ("[prune]\nrounds = 2.0", r"\[prune\] rounds is 2.0, expected a whole number"),
+        (
+            "[prune]\nrounds = 3",
+            r"prune: 3 rounds, but no \[distill\] says how to learn between them; add it, or",
+        ),
         ("[distill]\nepochs = 2.5", r"\[distill\] epochs is 2.5, expected a whole number"),
         ("[distill]\nepochs = 'many'", r"\[distill\] epochs is 'many', expected a whole number"),
         ("[distill]\nepochs = 0", "distill: epochs, patience and batch_size must be at least 1"),
