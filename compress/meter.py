@@ -7,7 +7,7 @@ its table rounded as it will be; the same evaluator, without the export.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..benchmarks.protocols import Split
 from ..benchmarks.ranking_metrics import per_user
 from ..export.bundle_writer import BundleContent, export_bundle
 from ..export.encoder_graph import export_encoder
-from ..export.encoder_int8 import EncoderForm, form_of
+from ..export.encoder_int8 import EncoderForm, form_of, quantize_encoder
 from ..export.encoder_static import CALIBRATED_HISTORIES, Ranges, activation_ranges
 from ..export.encoder_timing import faster_encoders, graph_times, pooled_times
 from ..runtime.engine import Engine
@@ -131,6 +131,24 @@ class Meter:
         return faster_encoders(
             traced, width=model.width, lengths=lengths, bits=bits, seed=seed, ranges=ranges
         )
+
+    def form_times(
+        self, model: SequenceModel, forms: Sequence[EncoderForm], seed: int, *, longest: bool = False
+    ) -> dict[EncoderForm, float]:
+        """Median times of forms of a graph, in microseconds, on histories of the validation users or on the longest."""
+        graph = self._trace(model)
+        if isinstance(graph, PooledWeights):
+            raise ValueError("an encoder without a graph has one form; see faster_forms")
+        ranges = self._ranges(model, graph)
+        graphs: dict[EncoderForm, onnx.ModelProto] = {
+            form: graph if form == "float32" else quantize_encoder(graph, form, ranges) for form in forms
+        }
+        lengths = (
+            [model.max_length]
+            if longest
+            else [min(len(h), model.max_length) for h in self.validation.histories]
+        )
+        return graph_times(graphs, width=model.width, lengths=lengths, seed=seed)
 
     def encode_us(self, models: Mapping[str, SequenceModel], seed: int) -> dict[str, float]:
         """Median times of float encoders of one width as graphs, on histories of the validation users, by name."""
