@@ -10,7 +10,8 @@ from ..results_table import aligned
 Json = Mapping[str, Any]
 ORDER = {"float32": 0, "teacher": 1, "bundle": 2, "peer": 3}
 HEADER = (
-    "", "bytes", "NDCG@10", "kept (95% interval)", "top-10 agreement", "100 candidates, p50", "catalogue, p50", "memory added",
+    "", "bytes", "NDCG@10", "kept (95% interval)", "top-10 agreement", "100 candidates, p50", "catalogue, p50",
+    "app's re-rank, p50", "app's recommend, p50", "memory added",
 )  # fmt: skip
 
 
@@ -31,8 +32,10 @@ def peers_rows(results: Json) -> list[tuple[str, ...]]:
                 f"{entry['accuracy']['metrics']['ndcg@10']['value']:.4f}",
                 f"{kept['value']:.1%} ({kept['low']:.1%} to {kept['high']:.1%})",
                 f"{entry['overlap']['overlap@10']:.3f}",
-                _p50(entry, "score candidates"),
-                _p50(entry, "best of catalogue"),
+                *(
+                    _p50(entry, name)
+                    for name in ("score candidates", "best of catalogue", "rerank", "recommend")
+                ),
                 size_text(added) if memory else "",
             )
         )
