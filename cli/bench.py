@@ -23,10 +23,11 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write what was asked for."""
     from ..benchmarks.bench_command import run as measure
+    from ..runtime.devices import device_memory
 
     if args.peers is not None:
         return run_with_peers(args, terminal_track)
     half_graph = None
-    if find_spec("onnx") is not None:
+    if device_memory(args.device) != "cpu" and find_spec("onnx") is not None:
         from ..export.half_graph import half_graph
     return measure(args, terminal_track, "pocketrec bench", half_graph)
