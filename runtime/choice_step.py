@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 AnyFloat = TypeVar("AnyFloat", np.float32, np.float64)
 _FAR_ABOVE = np.float32(80.0)
+_ONES = np.ones(512, np.float32)  # made once: a product with them sums faster than a reduction
 _TOO_MUCH = math.exp(79.0)  # a sum that may have a term that was cut; float32 goes to exp(88)
 
 
@@ -86,21 +87,22 @@ def choice_odds(logits: NDArray[np.float32], item: int) -> tuple[NDArray[np.floa
     rest. Where the largest is too far above, it is found after all.
 
     Args:
-        logits: float32 (n, C); changed.
+        logits: float32 (n, C).
 
     >>> q, logs = choice_odds(np.log([[1.0, 3.0], [1.0, 1.0]], dtype=np.float32), 0)
     >>> q.round(2).tolist(), np.exp(logs).round(2).tolist()
     ([0.25, 0.75], [0.25, 0.5])
     """
-    logits -= logits[:, item : item + 1]
-    odds = np.exp(np.minimum(logits, _FAR_ABOVE))
-    sums = odds.dot(np.ones(odds.shape[1], np.float32))
+    relative = logits - logits[:, item : item + 1]
+    odds = np.exp(np.minimum(relative, _FAR_ABOVE))
+    count = odds.shape[1]
+    sums = odds.dot(_ONES[:count] if count <= len(_ONES) else np.ones(count, np.float32))
     logs = [-math.log(total) if total < _TOO_MUCH else math.nan for total in sums.tolist()]
     if not math.isfinite(sum(logs)):
-        logits -= np.maximum.reduce(logits, axis=1, keepdims=True)
-        odds = np.exp(logits)
+        relative -= np.maximum.reduce(relative, axis=1, keepdims=True)
+        odds = np.exp(relative)
         sums = np.add.reduce(odds, axis=1)
-        logs = (logits[:, item] - np.log(sums)).tolist()
+        logs = (relative[:, item] - np.log(sums)).tolist()
     return odds[0] / sums[0], logs
 
 

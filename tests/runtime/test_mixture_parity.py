@@ -135,12 +135,15 @@ def test_packed_and_unpacked_items_are_learned_alike(range_bundle: Path) -> None
 
 
 class TestOdds:
+    @pytest.mark.parametrize("count", [40, 700])
     @pytest.mark.parametrize("scale", [1.0, 30.0, 500.0])
-    def test_they_are_those_of_the_softmax(self, scale: float) -> None:
+    def test_they_are_those_of_the_softmax(self, scale: float, count: int) -> None:
         """Also where the chosen item is so far below the largest that its odds would not fit float32."""
-        logits = scale * np.random.default_rng(0).standard_normal((2, 40)).astype(np.float32)
+        logits = scale * np.random.default_rng(0).standard_normal((2, count)).astype(np.float32)
+        given = logits.copy()
         for item in (int(logits[0].argmin()), int(logits[0].argmax()), 5):
-            q, logs = choice_odds(logits.copy(), item)
+            q, logs = choice_odds(logits, item)
+            np.testing.assert_array_equal(logits, given)
             np.testing.assert_allclose(q, softmax(logits[0].astype(float)), atol=1e-5)
             for row, log in zip(logits.astype(float), logs, strict=True):
                 expected = row[item] - row.max() - np.log(np.exp(row - row.max()).sum())
