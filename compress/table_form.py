@@ -29,9 +29,9 @@ class TableConfig:
     width: int | None = None
     """Dimensions for lookup and scoring; None keeps the model's own."""
     head_share: float = 0.0
-    """Share of the items, the most frequent in training, that get `head_bits` instead."""
+    """Share of the items, the most frequent in training, that get `head_bits` instead, if those are more."""
     head_bits: int = 4
-    """Bits a value of the head."""
+    """Bits a value of the head: its items are asked for most, and one more bit for a tenth of them costs 3% of the table."""
     tail_share: float = 0.0
     """Share of the items, the rarest in training, whose rows are codes of codebooks instead."""
     tail_codes: int = 8
@@ -85,9 +85,14 @@ TableForm = int | Tiers
 
 
 def table_form(config: TableConfig, item_counts: NDArray[np.int64], width: int) -> TableForm:
-    """The form of a table of rows of `width`, whose items occur `item_counts` times in training (N,)."""
+    """The form of a table of rows of `width`, whose items occur `item_counts` times in training (N,).
+
+    Where all occur equally often no items are the most frequent, and a part of them is no head.
+    """
     n_items = len(item_counts)
     n_head, n_tail = (round(share * n_items) for share in (config.head_share, config.tail_share))
+    if config.head_bits <= config.bits or (n_head < n_items and np.ptp(item_counts) == 0):
+        n_head = 0
     order = np.argsort(-item_counts, kind="stable")
     head, middle, tail = np.split(order, [n_head, n_items - n_tail])
     tiers = [

@@ -52,6 +52,8 @@ def test_the_most_frequent_items_are_the_head() -> None:
     [
         (TableConfig(bits=3), {"bits": 3}),
         (TableConfig(bits=3, head_share=1.0, head_bits=8), {"bits": 8}),
+        (TableConfig(bits=4, head_share=0.1), {"bits": 4}),
+        (TableConfig(bits=8, head_share=0.1), {"bits": 8}),  # a head is never coarser than the others
         (TableConfig(tail_share=1.0, tail_codes=99), {"tiers": [{"items": N_ITEMS, "codes": WIDTH}]}),
         (
             TableConfig(bits=2, head_share=0.5),
@@ -61,6 +63,19 @@ def test_the_most_frequent_items_are_the_head() -> None:
 )
 def test_a_share_of_nothing_is_no_tier(config: TableConfig, expected: dict[str, object]) -> None:
     assert describe_form(table_form(config, COUNTS, WIDTH)) == expected
+
+
+@pytest.mark.parametrize("n_items", [1, 4, 5, 60])
+def test_small_catalogues_have_a_head_of_at_least_one_item_or_none(n_items: int) -> None:
+    form = table_form(TableConfig(bits=3, head_share=0.1), COUNTS[:n_items], WIDTH)
+    rows = [len(tier.rows) for tier in form.tiers] if isinstance(form, Tiers) else [n_items]
+    assert rows == {1: [1], 4: [4], 5: [5], 60: [6, 54]}[n_items]
+
+
+def test_items_that_all_occur_equally_often_have_no_head() -> None:
+    everyone = np.full(N_ITEMS, 3)
+    assert table_form(TableConfig(bits=3, head_share=0.1), everyone, WIDTH) == 3
+    assert table_form(TableConfig(bits=3, head_share=1.0), everyone, WIDTH) == 4
 
 
 @pytest.mark.parametrize(
