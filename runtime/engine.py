@@ -64,6 +64,8 @@ class Engine:
         self.item_ids = ItemIds.from_bytes(
             self.manifest["items"]["ids"], bundle.part("item_ids").tobytes() if "item_ids" in bundle else b""
         )
+        self.unpacked: NDArray[np.float32] | None = None
+        """The table's vectors, float32 (N, D or more), where a `Reranker` has unpacked them; the same to the last bit."""
         self.n_items = self.table.n_items
         self.width = self.table.width
         self.max_length = int(self.manifest["max_length"])
@@ -105,7 +107,10 @@ class Engine:
             raise InputError(f"histories: shape {histories.shape}, expected (users, length) with length >= 1")
         if self.neighbors is not None:
             return self.neighbors.users(histories[:, -self.max_length :])
-        return self.encode_vectors(self.table.lookup(histories[:, -self.max_length :]))
+        rows = histories[:, -self.max_length :]
+        if self.unpacked is None:
+            return self.encode_vectors(self.table.lookup(rows))
+        return self.encode_vectors(self.unpacked.take(rows, axis=0)[..., : self.width])
 
     def encode_vectors(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """User vectors of histories that are looked up already: float32 (B, n, D), n up to `max_length` -> (B, D)."""

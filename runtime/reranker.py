@@ -259,10 +259,16 @@ class Reranker:
 
     def gather_known(self, rows: NDArray[np.int64]) -> ListItems:
         """`gather` of items that the bundle has, or that were added: int64 (C,), none of them -1."""
-        catalogue = self.spaces.catalogue
+        catalogue = self._catalogue
         if catalogue is None or self._overlay.row_of:
             return self.gather(rows)
         return ListItems(catalogue.take(rows, axis=0))
+
+    @property
+    def _catalogue(self) -> NDArray[np.float32] | None:
+        """That of the spaces, which the engine may read, too."""
+        self.engine.unpacked = self.spaces.catalogue
+        return self.engine.unpacked
 
     def _gathered(self, space: int, rows: NDArray[np.int64]) -> GatheredRows:
         table, n_items = self.tables[space], self.engine.n_items
@@ -282,7 +288,7 @@ class Reranker:
         """
         if not self.tables:
             return self.engine.score(user[None], rows[None])[0]
-        catalogue = None if isinstance(self.engine.table, QuantizedRows) else self.spaces.catalogue
+        catalogue = None if isinstance(self.engine.table, QuantizedRows) else self._catalogue
         if catalogue is None or self._overlay.row_of:
             return self._gathered(0, rows).scores(user)
         return catalogue.take(rows, axis=0)[:, : self.engine.width].dot(user)

@@ -98,9 +98,9 @@ class TieredRows:
         tier_of, place = self.tier_of.take(flat), self._place.take(flat)
         found = np.empty((len(flat), self.width), np.float32)
         for number, tier in enumerate(self.tiers):
-            chosen = np.flatnonzero(tier_of == number)
+            chosen = (tier_of == number).nonzero()[0]
             if len(chosen):
-                found[chosen] = tier.lookup(place.take(chosen).astype(np.int64))
+                found[chosen] = tier.lookup(place.take(chosen))
         return found.reshape(*rows.shape, self.width)
 
     def gather(self, rows: NDArray[np.int64]) -> GatheredRows:

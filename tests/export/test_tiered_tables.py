@@ -77,7 +77,13 @@ def test_unpacked_vectors_score_as_packed_rows_do(make_engine, name: str, width:
     rankers = [Reranker(engine, unpacked_bytes=n_bytes) for n_bytes in (0, UNPACKED_BYTES, UNPACKED_BYTES)]
     rankers[2].tables = (engine.table, random_table(60, 8, 4))
     assert [ranker.spaces.catalogue is None for ranker in rankers] == [True, False, False]
+    history = np.array([[3, 59, 3, 0]])
+    encoded = engine.encode(history)
     for ranker in rankers:
+        vectors = ranker.gather_known(rows).vectors
+        assert vectors.shape == (60, width + (8 if ranker is rankers[2] else 0))
+        assert (engine.unpacked is None) == (ranker is rankers[0])
+        np.testing.assert_array_equal(engine.encode(history), encoded)
         np.testing.assert_array_equal(
             ranker.score_by_model(user, rows), engine.score(user[None], rows[None])[0]
         )
