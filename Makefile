@@ -209,6 +209,7 @@ studies: $(VENV)/.compress.stamp
 	mkdir -p $(RESULTS)/frontier
 	$(BIN)/python -m pocketrec.compress.distillation_study $(STUDIED) --json $(RESULTS)/frontier/distillation.json
 	$(BIN)/python -m pocketrec.compress.pruning_study $(STUDIED) --batches 8 32 --keep 0.25 --epochs 3 --json $(RESULTS)/frontier/pruning.json
+	$(BIN)/python -m pocketrec.compress.encoder_study $(STUDIED) --epochs 2 --json $(RESULTS)/frontier/encoder.json
 	$(BIN)/python -m pocketrec.benchmarks.readme_tables docs/students.md $(RESULTS)
 
 # A search through recipes, and the page that shows it beside the run and the peers; the same command goes on where it stopped.

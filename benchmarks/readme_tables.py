@@ -20,7 +20,7 @@ from .adaptation_tables import clicks_table, new_users_table, swaps_table
 from .peers.peers_table import peers_markdown, vectors_markdown
 from .recipes_table import recipe_rows
 from .scale_tables import SCALE, SCORING, scale_lines, scale_table, scoring_table
-from .studies_table import FRONTIER, distillation_table
+from .studies_table import FRONTIER, distillation_table, encoder_table, schedules_table
 
 Json = Mapping[str, Any]
 Results = Mapping[str, Json]
@@ -264,6 +264,8 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "scale": scale_table,
     "scale_lines": scale_lines,
     "distillation": distillation_table,
+    "encoder": encoder_table,
+    "schedules": schedules_table,
     "peers": peers_table,
     "vectors": vectors_table,
     "machine": machine_line,

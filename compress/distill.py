@@ -42,6 +42,7 @@ from .distill_loss import (
 )
 from .fake_quantize import TableQuantizer, table_quantizer
 from .fake_quantize_encoder import EncoderRounding
+from .history_windows import states_of, window_count
 from .models.protocol import SequenceModel, innermost
 from .table_form import TableForm
 from .train import FULL_SOFTMAX_ITEMS, SAMPLED_NEGATIVES
@@ -101,6 +102,9 @@ class DistillConfig:
     starts far from its teacher, or has little room, learns more of it from histories that are new each epoch."""
     continued_events: int = 3
     """At most so many items that it adds."""
+    positions: int = 0
+    """Positions of each history that are asked in one pass, in place of shorter histories, each of which counts as one of
+    `batch_size`; for causal encoders and long histories (`position_lessons`). 0: histories by themselves."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.soft_weight <= 1:
@@ -126,6 +130,10 @@ class DistillConfig:
             raise ValueError(
                 "distill: hidden_weight and order_weight must be at least 0, order_length and teacher_top at least 1"
             )
+        if self.positions < 0 or (self.positions and self.continued_share):
+            raise ValueError(
+                f"distill: positions {self.positions}, expected at least 0, and 0 with a continued_share"
+            )
         if not 0 <= self.continued_share <= 1 or self.continued_events < 1:
             raise ValueError(
                 "distill: continued_share must be 0 to 1 and continued_events at least 1, "
@@ -150,7 +158,8 @@ class Lessons(Protocol):
     def epoch(
         self, generator: np.random.Generator
     ) -> Iterator[tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]]:
-        """Batches in random order: rows int64 (B, n), and the loss of the student's user vectors (B, D) and table."""
+        """Batches in random order: rows int64 (B, n), and the loss of the student's user vectors (B, D) and table; with
+        `positions`, rows padded with -1, and the loss of the states after each of them (B, n, D)."""
         ...
 
 
@@ -205,7 +214,8 @@ def distill(
             {"params": [student.item_table], "lr": rates[1]},
         ]
     )
-    n_histories, n_seen = epoch_histories(sequences, config), 0
+    encode = states_of if config.positions else _encoded
+    n_histories, n_seen = _epoch_size(sequences, config, student.max_length), 0
     for module in student.modules():  # type: ignore[attr-defined]
         if isinstance(module, nn.Dropout):
             module.p = config.dropout
@@ -223,7 +233,7 @@ def distill(
                 optimizer.zero_grad(set_to_none=True)
                 with rounding.applied():
                     table = quantizer(student.item_table)
-                    loss = loss_of(student.encode(F.embedding(rows, table)), table)
+                    loss = loss_of(encode(student, rows, table), table)
                     loss.backward()
                 optimizer.step()
                 average.update_parameters(student)  # type: ignore[arg-type]
@@ -260,6 +270,15 @@ def _settled(student: SequenceModel, quantizer: TableQuantizer, rounding: Encode
     return cast(SequenceModel, cast(nn.Module, copied).eval())
 
 
+def _encoded(student: SequenceModel, rows: Tensor, table: Tensor) -> Tensor:
+    return student.encode(F.embedding(rows, table))
+
+
+def _epoch_size(sequences: Sequence[NDArray[np.int64]], config: DistillConfig, max_length: int) -> int:
+    """Rows that the lessons of an epoch yield in all."""
+    return window_count(sequences, max_length) if config.positions else epoch_histories(sequences, config)
+
+
 def _lessons(
     student: SequenceModel,
     teacher: SequenceModel,
@@ -268,8 +287,11 @@ def _lessons(
     to_teacher: nn.Linear | None,
     generator: np.random.Generator,
 ) -> Lessons:
-    from .sampled_lessons import SampledLessons  # which reads `prefix_batches` here
+    from .position_lessons import PositionLessons  # which read `catalogue_loss` and `prefix_batches` here
+    from .sampled_lessons import SampledLessons
 
+    if config.positions:
+        return PositionLessons(student, teacher, sequences, config, to_teacher)
     if config.sampled_of(len(teacher.item_table)):
         return SampledLessons(teacher, sequences, config, student.max_length, to_teacher, generator)
     return CatalogueLessons(teacher, sequences, config, student.max_length, to_teacher)
@@ -310,22 +332,39 @@ class CatalogueLessons:
             yield rows, loss_of
 
     def _loss(self, users: Tensor, table: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-        config, teacher_table = self.config, self.teacher.item_table.detach()
+        teacher_table = self.teacher.item_table.detach()
         with torch.no_grad():
             theirs = self.teacher.encode(teacher_table[rows])
-            expected = theirs @ teacher_table.T
-        history = rows if config.mask_history else None
-        scores, more = users @ table.T, 0.0
-        if config.order_weight:
-            known = expected if history is None else expected.scatter(1, history, MASKED)
-            ours = scores if history is None else scores.scatter(1, history, MASKED)
-            top = known.topk(min(config.order_length, known.shape[1] // 2), 1).indices
-            others = best_of_others(ours, top, top.shape[1])
-            more = config.order_weight * order_loss(picked(users, table, top), picked(users, table, others))
-        if config.hidden_weight:
-            mapped = users if self.to_teacher is None else self.to_teacher(users)
-            more = more + config.hidden_weight * hidden_loss(mapped, theirs)
-        return consuming_distillation_loss(scores, expected, targets, history, config) + more
+        return catalogue_loss(
+            users, theirs, table, teacher_table, rows, targets, self.config, self.to_teacher
+        )
+
+
+def catalogue_loss(
+    users: Tensor,
+    theirs: Tensor,
+    table: Tensor,
+    teacher_table: Tensor,
+    rows: Tensor,
+    targets: Tensor,
+    config: DistillConfig,
+    to_teacher: nn.Linear | None,
+) -> Tensor:
+    """The loss of user vectors (B, D) beside the teacher's, of histories int64 (B, n) and next items int64 (B,)."""
+    with torch.no_grad():
+        expected = theirs @ teacher_table.T
+    history = rows if config.mask_history else None
+    scores, more = users @ table.T, 0.0
+    if config.order_weight:
+        known = expected if history is None else expected.scatter(1, history, MASKED)
+        ours = scores if history is None else scores.scatter(1, history, MASKED)
+        top = known.topk(min(config.order_length, known.shape[1] // 2), 1).indices
+        others = best_of_others(ours, top, top.shape[1])
+        more = config.order_weight * order_loss(picked(users, table, top), picked(users, table, others))
+    if config.hidden_weight:
+        mapped = users if to_teacher is None else to_teacher(users)
+        more = more + config.hidden_weight * hidden_loss(mapped, theirs)
+    return consuming_distillation_loss(scores, expected, targets, history, config) + more
 
 
 def picked(users: Tensor, table: Tensor, rows: Tensor) -> Tensor:
