@@ -92,7 +92,7 @@ def test_positions_that_are_counted_from_the_end_are_refused(
     from_the_end = SASRec(dataclasses.replace(CONFIG, positions="end"))
     from_the_end.load_state_dict(teacher.state_dict())
     with pytest.raises(
-        InputError, match="positions need an encoder .* which the student, a SASRec, does not"
+        InputError, match=r"positions need an encoder .* which the student, a SASRec, does not"
     ):
         PositionLessons(from_the_end.eval(), teacher, sequences, LESSONS, None)
 
@@ -105,7 +105,7 @@ def test_large_catalogues_are_refused(teacher: SASRec, sequences: list[np.ndarra
 
 @pytest.mark.parametrize("values", [{"positions": -1}, {"positions": 2, "continued_share": 0.5}])
 def test_the_config_is_checked(values: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="distill: positions .*, expected at least 0"):
+    with pytest.raises(ValueError, match=r"distill: positions .*, expected at least 0"):
         DistillConfig(**values)  # type: ignore[arg-type]
 
 
