@@ -49,9 +49,14 @@ OTHER_THAN_DEFAULT = Recipe(
     adaptation=AdaptationConfig(taste_width=16, taste_bits=3, start="mixture", max_users=100, max_growth=0.5),
     seed=9,
 )  # fmt: skip
+BY_POSITIONS = dataclasses.replace(
+    OTHER_THAN_DEFAULT, distill=DistillConfig(positions=5)
+)  # which go without continued histories
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES.values(), OTHER_THAN_DEFAULT], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "recipe", [*RECIPES.values(), OTHER_THAN_DEFAULT, BY_POSITIONS], ids=lambda recipe: recipe.name
+)
 def test_toml_and_back(recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / f"{recipe.name}.toml"
     path.write_text(as_toml(recipe))
@@ -59,10 +64,14 @@ def test_toml_and_back(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_no_default_hides_in_the_round_trip() -> None:
-    """Every field of `OTHER_THAN_DEFAULT` differs from its default, so none can get lost on the way."""
+    """Every field differs from its default in one of the two, so none can get lost on the way."""
     for section in ("prune", "distill", "sparsify", "table", "encoder", "guard", "adaptation"):
-        config = getattr(OTHER_THAN_DEFAULT, section)
-        same = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) == f.default]
+        configs = [getattr(recipe, section) for recipe in (OTHER_THAN_DEFAULT, BY_POSITIONS)]
+        same = [
+            f.name
+            for f in dataclasses.fields(configs[0])
+            if all(getattr(config, f.name) == f.default for config in configs)
+        ]
         assert same == [], section
 
 
