@@ -71,13 +71,15 @@ compressed: $(VENV)/.compress.stamp
 	        --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/beauty-$$model.json --report out/beauty-$$model/report.html; \
 	done
 	mkdir -p out/frontier
-	$(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt \
-	    --recipe docs/examples/beauty-8x.toml -o out/frontier/beauty-icsrec-8x.pocket --force
-	$(BIN)/pocketrec bench out/frontier/beauty-icsrec-8x.pocket --teacher out/beauty-icsrec/teacher.pocket \
-	    --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/beauty-icsrec-8x.json
+	set -e; for ratio in 15x 30x; do \
+	    $(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt \
+	        --recipe docs/examples/beauty-$$ratio.toml -o out/frontier/beauty-icsrec-$$ratio.pocket --threads 1 --force; \
+	    $(BIN)/pocketrec bench out/frontier/beauty-icsrec-$$ratio.pocket --teacher out/beauty-icsrec/teacher.pocket \
+	        --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/beauty-icsrec-$$ratio.json; \
+	done
 	set -e; for seed in 1 2; do \
 	    $(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt --seed $$seed \
-	        --recipe docs/examples/beauty-8x.toml -o out/frontier/beauty-8x-seed$$seed.pocket --force; \
+	        -o out/frontier/beauty-8x-seed$$seed.pocket --force; \
 	done
 	$(BIN)/pocketrec bench out/frontier/beauty-8x-seed[12].pocket --teacher out/beauty-icsrec/teacher.pocket \
 	    --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/frontier/beauty-8x-seeds.json

@@ -28,7 +28,8 @@ Results = Mapping[str, Json]
 
 COMPRESSION = (
     ("ICSRec SASRec, Amazon Beauty", "beauty-icsrec"),
-    ("the same, the head in 4 bits", "beauty-icsrec-8x"),
+    ("the same, `beauty-15x.toml`", "beauty-icsrec-15x"),
+    ("the same, `beauty-30x.toml`", "beauty-icsrec-30x"),
     ("ICLRec SASRec, Amazon Beauty", "beauty-iclrec"),
     ("SASRec of `pocketrec train`, MovieLens-1M, `lossless`", "ml-1m-strong"),
     ("SASRec of `pocketrec train`, MovieLens-100K", "demo-ml-100k"),
@@ -46,6 +47,7 @@ LEARNERS = {
 }
 REPLAYS = (
     ("SASRec, MovieLens-100K, the last 30% of the time", "ml-100k"),
+    ("the same with genres, a taste table of 4 bits", "ml-100k-genres"),
     ("pmixer's SASRec, MovieLens-1M, each user's last event", "ml-1m-pmixer"),
     ("SASRec of `pocketrec train`, MovieLens-1M, the same", "ml-1m-strong"),
     ("SASRec, LastFM, each user's last 20%", "lastfm"),

@@ -188,7 +188,8 @@ def test_item_ids_that_the_user_knows(tmp_path: Path, layout: str) -> None:
 
 
 def test_heads_change_the_model(tmp_path: Path, layout: str) -> None:
-    weights = {name: tensor * 5 for name, tensor in state_dict(layout).items()}  # not so large that softmax saturates
+    # not so large that softmax saturates
+    weights = {name: tensor * 5 for name, tensor in state_dict(layout).items()}
     vectors = torch.randn(1, 4, WIDTH, generator=torch.Generator().manual_seed(0))
     one, two = (load(tmp_path, weights, n_heads=n).model.encode(vectors) for n in (1, 2))
     assert not torch.allclose(one, two)
