@@ -20,8 +20,7 @@ from ..runtime.errors import InputError
 from .models.protocol import SequenceModel, innermost
 
 TOLERANCE = 1e-3
-"""Of `check_prefixes`, as a share of the longest vector: float32 sums in another order stay below a hundredth of it, and
-positions that are counted from the end are off by tenths."""
+"""Of `check_prefixes`, as a share of the longest vector: more than float32 sums in another order make of it."""
 _CHECKED = (1, 2, 5, 9)  # lengths of prefixes
 
 

@@ -10,8 +10,7 @@ an item is what `encode` says of the history up to there, one pass over a histor
 many other windows as the rest would fill, at random places, other ones each epoch.
 
 It needs a teacher and a student that count positions from a history's first item, or do not count them; those that pad
-on the left count from its end, and their states are not what they say of prefixes (`history_windows.check_prefixes`). MovieLens-1M, 165
-events a user, a SASRec of two layers: an epoch of 16 positions takes 40 s of one core, one of as many prefixes ten minutes.
+on the left count from its end, and their states are not what they say of prefixes (`history_windows.check_prefixes`).
 """
 
 from __future__ import annotations
