@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .distill import DistillConfig
+    from .distill_config import DistillConfig
 
 MASKED = -1e9
 """Score of an item that is left out: its share of any softmax is exactly 0 in float32."""

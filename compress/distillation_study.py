@@ -18,10 +18,8 @@ made again: it may be stopped and goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import shlex
 import sys
 import tempfile
 import time
@@ -30,25 +28,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..benchmarks.evaluate import evaluate_ranks
-from ..benchmarks.interactions import describe_data, map_items, read_interactions
-from ..benchmarks.machine import describe_machine
 from ..benchmarks.popularity import item_counts
 from ..benchmarks.progress import Track, untracked
-from ..benchmarks.protocols import Split, leave_one_out, training_sequences
+from ..benchmarks.protocols import leave_one_out
 from ..benchmarks.ranking_metrics import paired_bootstrap, per_user
-from ..runtime.atomic_file import write_atomically
 from ..runtime.errors import InputError
-from .distill import DistillConfig, distill
-from .item_bias import fold_item_bias
-from .layouts import Teacher, load_teacher
+from .distill import distill
+from .distill_config import DistillConfig
 from .meter import Meter, TorchScorer
 from .models.protocol import SequenceModel
 from .sampled_lessons import SampledLessons
 from .student import StudentConfig, make_student
+from .study_setup import StudyData, load_study, study_parser
 
 METRIC = "ndcg@10"
 VALIDATED_USERS = 4000
@@ -114,28 +108,30 @@ def study_rows(n_layers: int) -> dict[str, Row]:
 class Study:
     """A teacher, its data, and what it said of them once for all rows."""
 
-    def __init__(
-        self,
-        teacher: Teacher,
-        sequences: Sequence[NDArray[np.int64]],
-        folder: Path,
-        seed: int,
-        track: Track = untracked,
-    ) -> None:
-        self.teacher, self.seed, self.track = fold_item_bias(teacher.model), seed, track
-        self.training = training_sequences(sequences)
-        self.validation, self.test = (
-            leave_one_out(sequences, stage="validation"),
-            leave_one_out(sequences, stage="test"),
+    def __init__(self, data: StudyData, folder: Path, track: Track = untracked) -> None:
+        self.teacher, self.training, self.seed, self.track = (
+            data.teacher,
+            data.training,
+            data.args.seed,
+            track,
         )
-        self.some = some_users(self.validation, VALIDATED_USERS, seed)
+        self.validation, self.test = (
+            leave_one_out(data.sequences, stage="validation"),
+            leave_one_out(data.sequences, stage="test"),
+        )
+        self.some = data.validation_users(VALIDATED_USERS)
         self.meter = Meter(
-            folder, name="student", item_ids=teacher.item_ids, validation=self.validation,
+            folder, name="student", item_ids=data.loaded.item_ids, validation=self.validation,
             item_counts=item_counts(self.training, len(self.teacher.item_table)), keep_repeats=False,
         )  # fmt: skip
         asked = _taught(sampled_items=min(SAMPLED_ITEMS, len(self.teacher.item_table) // 2))
         self.lessons = SampledLessons(
-            self.teacher, self.training, asked, self.teacher.max_length, None, np.random.default_rng(seed)
+            self.teacher,
+            self.training,
+            asked,
+            self.teacher.max_length,
+            None,
+            np.random.default_rng(self.seed),
         )
         self.reference = self.ranked("teacher", self.teacher, None)
 
@@ -224,53 +220,30 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the rows that are missing, write the file after each, and print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pocketrec.compress.distillation_study",
-        description="What each part of distillation brings.",
-    )
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", type=Path, required=True)
+    parser = study_parser("distillation_study", "What each part of distillation brings.")
     parser.add_argument(
         "--rows", help="names, or the beginnings of names, with semicolons between (default: all)"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int)
-    args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    command = [
-        "python",
-        "-m",
-        "pocketrec.compress.distillation_study",
-        *(sys.argv[1:] if argv is None else argv),
-    ]
-    interactions = read_interactions(args.data)
-    teacher = load_teacher(args.checkpoint, interactions=interactions)
-    mapped = map_items(interactions, teacher.item_ids)
-    known = study_rows(len(getattr(teacher.model, "layers", [])) or 1)
+    data = load_study(parser, argv)
+    args = data.args
+    known = study_rows(len(getattr(data.loaded.model, "layers", [])) or 1)
     wanted = [name for name in known if args.rows is None or name.startswith(tuple(args.rows.split(";")))]
     if not wanted:
         raise InputError(f"--rows {args.rows}: no such row; expected beginnings of {'; '.join(known)}")
     before = json.loads(args.json.read_text())["rows"] if args.json.exists() else []
     done = {row["name"]: row for row in before if row["name"] in known}
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(teacher, mapped.sequences, Path(folder), args.seed)
+        study = Study(data, Path(folder))
         reference, _ = study.reference
         for name in [name for name in wanted if name not in done]:
             done[name] = study.row(name, known[name])
-            result: dict[str, Any] = {
-                "schema_version": 1,
-                "command": shlex.join(command),
-                "data": describe_data(interactions),
-                "checkpoint_sha256": teacher.source.sha256,
-                "seed": args.seed,
-                "validated_users": len(study.some.targets),
-                "teacher": reference,
-                "rows": with_recovered([done[name] for name in known if name in done], reference),
-                "machine": describe_machine() | {"torch": torch.__version__},
-            }
-            write_atomically(args.json, [json.dumps(result, indent=1).encode() + b"\n"], overwrite=True)
+            result = data.write(
+                {
+                    "validated_users": len(study.some.targets),
+                    "teacher": reference,
+                    "rows": with_recovered([done[name] for name in known if name in done], reference),
+                }
+            )
             print(
                 lines({**result, "rows": [r for r in result["rows"] if r["name"] == name]})[-1],
                 file=sys.stderr,
@@ -286,15 +259,6 @@ def _taught(**changes: Any) -> DistillConfig:
         least_histories=1,
     )  # fmt: skip
     return dataclasses.replace(basis, **changes)
-
-
-def some_users(split: Split, n_users: int, seed: int) -> Split:
-    """At most so many users of a split."""
-    chosen = np.random.default_rng(seed).permutation(len(split.targets))[:n_users]
-    return dataclasses.replace(
-        split, users=np.asarray(split.users)[chosen], targets=np.asarray(split.targets)[chosen],
-        histories=[split.histories[index] for index in chosen],
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

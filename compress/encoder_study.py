@@ -8,9 +8,6 @@ four bits in the loop, beside the same passes rounded afterwards.
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,24 +15,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 
-from ..benchmarks.interactions import describe_data, map_items, read_interactions
-from ..benchmarks.machine import describe_machine
-from ..benchmarks.protocols import leave_one_out, training_sequences
+from ..benchmarks.popularity import item_counts
 from ..benchmarks.ranking_metrics import paired_bootstrap
 from ..export.encoder_int8 import EncoderForm
-from ..runtime.atomic_file import write_atomically
 from ..runtime.bundle import Bundle
 from ..runtime.errors import InputError
-from .distill import DistillConfig, distill
-from .distillation_study import some_users
+from .distill import distill
+from .distill_config import DistillConfig
 from .fake_quantize_encoder import ENCODER_BITS, merged_for_rounding
-from .item_bias import fold_item_bias
-from .layouts import load_teacher
 from .meter import Meter
 from .models.pooled import Pooled
 from .models.protocol import SequenceModel, innermost
+from .study_setup import load_study, study_parser
 
 FORMS: tuple[EncoderForm, ...] = get_args(EncoderForm)
 
@@ -55,35 +47,18 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure every form, and print what it keeps."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pocketrec.compress.encoder_study",
-        description="What each form of an encoder costs and keeps.",
-    )
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", type=Path, required=True)
+    parser = study_parser("encoder_study", "What each form of an encoder costs and keeps.")
     parser.add_argument("--epochs", type=int, default=0, help="of learning around four bits; 0 leaves it out")
     parser.add_argument("--users", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int)
-    args = parser.parse_args(argv)
-    if args.epochs < 0:
-        raise InputError(f"--epochs: {args.epochs}, expected at least 0")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    command = ["python", "-m", "pocketrec.compress.encoder_study", *(sys.argv[1:] if argv is None else argv)]
-    interactions = read_interactions(args.data)
-    loaded = load_teacher(args.checkpoint, interactions=interactions)
-    teacher = fold_item_bias(loaded.model)
+    data = load_study(parser, argv)
+    args, teacher = data.args, data.teacher
     if isinstance(innermost(teacher), Pooled):
         raise InputError(f"{args.checkpoint}: an encoder of weighted means has no graph and so no forms")
-    sequences = map_items(interactions, loaded.item_ids).sequences
-    training = training_sequences(sequences)
-    users = some_users(leave_one_out(sequences, stage="validation"), args.users, args.seed)
-    counts = np.bincount(np.concatenate(training), minlength=len(teacher.item_table))
+    users = data.validation_users(args.users)
+    counts = item_counts(data.training, len(teacher.item_table))
     with tempfile.TemporaryDirectory() as folder:
         meter = Meter(
-            Path(folder), name="study", item_ids=loaded.item_ids, validation=users, item_counts=counts, keep_repeats=False,
+            Path(folder), name="study", item_ids=data.loaded.item_ids, validation=users, item_counts=counts, keep_repeats=False,
         )  # fmt: skip
 
         def measured(model: SequenceModel, form: EncoderForm) -> tuple[int, np.ndarray[Any, Any]]:
@@ -106,23 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for learned, bits in (("rounded afterwards", None), ("rounded in the loop", ENCODER_BITS)):
             if args.epochs:
                 student, _ = distill(
-                    merged_for_rounding(teacher), teacher, training, DistillConfig(epochs=args.epochs), bits=None,
+                    merged_for_rounding(teacher), teacher, data.training, DistillConfig(epochs=args.epochs), bits=None,
                     encoder_bits=bits, seed=args.seed, validate=lambda one: meter.validate(one, None),
                 )  # fmt: skip
                 rows.append(row(student, "int4", learned))
-    result = {
-        "schema_version": 1,
-        "command": shlex.join(command),
-        "data": describe_data(interactions),
-        "checkpoint_sha256": loaded.source.sha256,
-        "seed": args.seed,
-        "users": len(before),
-        "epochs": args.epochs,
-        "ndcg10": float(before.mean()),
-        "rows": rows,
-        "machine": describe_machine() | {"torch": torch.__version__},
-    }
-    write_atomically(args.json, [json.dumps(result, indent=1).encode() + b"\n"], overwrite=True)
+    result = data.write(
+        {"users": len(before), "epochs": args.epochs, "ndcg10": float(before.mean()), "rows": rows}
+    )
     print("\n".join(lines(result)))
     return 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from .adapt import AdaptationConfig
-from .distill import DistillConfig
+from .distill_config import DistillConfig
 from .neighbor_choice import NeighborsConfig
 from .prune import PruneConfig
 from .recipe import RECIPES, EncoderConfig, Recipe, TableConfig

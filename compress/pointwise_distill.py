@@ -22,7 +22,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..benchmarks.label_metrics import auc, log_loss
 from ..benchmarks.labelled_rows import LabelledRows
 from ..benchmarks.progress import Track, untracked
-from .distill import LEARNING_RATE, DistillConfig, cosine_share
+from .distill import LEARNING_RATE, cosine_share
+from .distill_config import DistillConfig
 from .fake_quantize import RowQuantizer
 from .models.pointwise_protocol import PointwiseModel
 from .pointwise_forward import all_logits, logits, tensors

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..runtime.errors import InputError
-from .distill import DistillConfig, catalogue_loss
+from .catalogue_lessons import catalogue_loss
+from .distill_config import DistillConfig
 from .distill_loss import hidden_loss
 from .history_windows import check_prefixes, states_of, windows_of
 from .models.protocol import SequenceModel
@@ -34,7 +35,7 @@ from .train import BUCKET_BATCHES
 
 
 class PositionLessons:
-    """See `distill.Lessons`: rows are right-padded with -1, and losses are of all states, (B, L, D)."""
+    """See `catalogue_lessons.Lessons`: rows are right-padded with -1, and losses are of all states, (B, L, D)."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class PositionLessons:
     def epoch(
         self, generator: np.random.Generator
     ) -> Iterator[tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]]:
-        """See `distill.Lessons`."""
+        """See `catalogue_lessons.Lessons`."""
         for batch in self._batches(generator):
             rows, places, targets = self._asked(batch, generator)
 

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..runtime.errors import InputError
-from .distill import DistillConfig, prefix_batches
+from .distill_config import DistillConfig
+from .history_batches import prefix_batches
 from .models.bert4rec import BERT4Rec
 from .models.pmixer_sasrec import PmixerSASRec
 from .models.protocol import SequenceModel, innermost

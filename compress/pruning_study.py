@@ -10,34 +10,24 @@ or cut in N rounds and taught for a pass after each (`prune_rounds`).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 
 from ..benchmarks.evaluate import evaluate_ranks
-from ..benchmarks.interactions import describe_data, map_items, read_interactions
-from ..benchmarks.machine import describe_machine
-from ..benchmarks.protocols import leave_one_out, training_sequences
 from ..benchmarks.ranking_metrics import paired_bootstrap, per_user
-from ..runtime.atomic_file import write_atomically
 from ..runtime.errors import InputError
-from .distill import DistillConfig, distill
-from .distillation_study import some_users
-from .item_bias import fold_item_bias
-from .layouts import load_teacher
+from .distill import distill
+from .distill_config import DistillConfig
 from .meter import TorchScorer
 from .models.protocol import SequenceModel
 from .prune import Importance, PruneConfig, can_prune, prune
 from .prune_rounds import prune_in_rounds
+from .study_setup import load_study, study_parser
 
 METRIC = "ndcg@10"
 
@@ -62,36 +52,20 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Cut in each way, and print what is left."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pocketrec.compress.pruning_study", description="What decides what to cut."
-    )
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", type=Path, required=True)
+    parser = study_parser("pruning_study", "What decides what to cut.")
     parser.add_argument("--batches", type=int, nargs="+", default=[32])
     parser.add_argument("--keep", type=float, default=0.5, help="share of heads and of feed-forward units")
     parser.add_argument(
         "--epochs", type=int, default=0, help="of distillation after cutting at once, and in rounds"
     )
     parser.add_argument("--users", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int)
-    args = parser.parse_args(argv)
-    if args.epochs < 0:
-        raise InputError(f"--epochs: {args.epochs}, expected at least 0")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    command = ["python", "-m", "pocketrec.compress.pruning_study", *(sys.argv[1:] if argv is None else argv)]
-    interactions = read_interactions(args.data)
-    loaded = load_teacher(args.checkpoint, interactions=interactions)
-    teacher = fold_item_bias(loaded.model)
+    data = load_study(parser, argv)
+    args, teacher, training = data.args, data.teacher, data.training
     if not can_prune(teacher):
         raise InputError(
-            f"{args.checkpoint}: nothing says which parts of a {loaded.layout} model are cut together"
+            f"{args.checkpoint}: nothing says which parts of a {data.loaded.layout} model are cut together"
         )
-    sequences = map_items(interactions, loaded.item_ids).sequences
-    training = training_sequences(sequences)
-    users = some_users(leave_one_out(sequences, stage="validation"), args.users, args.seed)
+    users = data.validation_users(args.users)
 
     def gains(model: SequenceModel) -> np.ndarray[Any, np.dtype[np.float64]]:
         return per_user(evaluate_ranks(TorchScorer(model), users, n_top=0).ranks, METRIC)
@@ -134,20 +108,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "seconds": time.perf_counter() - began,
             }
         )
-    result = {
-        "schema_version": 1,
-        "command": shlex.join(command),
-        "data": describe_data(interactions),
-        "checkpoint_sha256": loaded.source.sha256,
-        "seed": args.seed,
-        "users": len(before),
-        "keep": args.keep,
-        "teacher_ndcg10": float(before.mean()),
-        "rows": rows,
-        "schedules": schedules,
-        "machine": describe_machine() | {"torch": torch.__version__},
-    }
-    write_atomically(args.json, [json.dumps(result, indent=1).encode() + b"\n"], overwrite=True)
+    result = data.write(
+        {
+            "users": len(before),
+            "keep": args.keep,
+            "teacher_ndcg10": float(before.mean()),
+            "rows": rows,
+            "schedules": schedules,
+        }
+    )
     print("\n".join(lines(result)))
     return 0
 

@@ -33,7 +33,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..runtime.errors import InputError
 from .adapt import AdaptationConfig
-from .distill import DistillConfig
+from .distill_config import DistillConfig
 from .fallback import GuardConfig
 from .neighbor_choice import NeighborsConfig
 from .prune import PruneConfig

@@ -23,8 +23,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .distill import DistillConfig, picked, prefix_batches, some_continued
+from .catalogue_lessons import picked
+from .distill_config import DistillConfig
 from .distill_loss import MASKED, best_of_others, distillation_loss, hidden_loss, order_loss
+from .history_batches import prefix_batches, some_continued
 from .models.protocol import SequenceModel
 from .train import CHUNK_LOGITS
 
@@ -41,7 +43,7 @@ class _Lesson:
 
 
 class SampledLessons:
-    """See `distill.Lessons`."""
+    """See `catalogue_lessons.Lessons`."""
 
     def __init__(
         self,

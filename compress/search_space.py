@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from ..runtime.errors import GateError
 from .adapt import AdaptationConfig
-from .distill import DistillConfig
+from .distill_config import DistillConfig
 from .item_item_road import ItemItemRoad
 from .models.protocol import SequenceModel, innermost
 from .neighbor_choice import NeighborsConfig

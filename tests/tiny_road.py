@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pocketrec.benchmarks.evaluate import evaluate_ranks
 from pocketrec.benchmarks.protocols import leave_one_out, training_sequences
 from pocketrec.benchmarks.ranking_metrics import per_user
-from pocketrec.compress.distill import DistillConfig
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.layouts import Teacher, load_teacher
 from pocketrec.compress.meter import TorchScorer
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig

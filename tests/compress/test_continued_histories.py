@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from pocketrec.compress.catalogue_lessons import CatalogueLessons
 from pocketrec.compress.continued_histories import continued
-from pocketrec.compress.distill import CatalogueLessons, DistillConfig, prefix_batches, some_continued
+from pocketrec.compress.distill_config import DistillConfig
+from pocketrec.compress.history_batches import prefix_batches, some_continued
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 from pocketrec.compress.sampled_lessons import SampledLessons
 

@@ -11,15 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pocketrec.compress.distill import (
-    DistillConfig,
-    cosine_share,
-    distill,
-    epoch_histories,
-    prefix_batches,
-)
+from pocketrec.compress.distill import cosine_share, distill
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.distill_loss import distillation_loss
 from pocketrec.compress.fake_quantize import RowQuantizer
+from pocketrec.compress.history_batches import epoch_histories, prefix_batches
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 
 CONFIG = SASRecConfig(n_items=50, width=16, n_layers=1, n_heads=2, inner_widths=32, max_length=6)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pocketrec.compress.distill import DistillConfig
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.distill_loss import (
     best_of_others,
     consuming_distillation_loss,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pocketrec.compress.distill import DistillConfig, distill
+from pocketrec.compress.distill import distill
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.fake_quantize_encoder import EncoderRounding, matrices_of, merged_for_rounding
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 from pocketrec.compress.pipeline import compress_model

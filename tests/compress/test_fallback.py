@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from pocketrec.compress.distill import DistillConfig
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.fallback import Candidate, GuardConfig, fall_back, margin
 from pocketrec.compress.models.protocol import SequenceModel
 from pocketrec.compress.pipeline import compress_model

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketrec.compress.distill import DistillConfig
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.layouts import Teacher, load_teacher
 from pocketrec.compress.pipeline import compress_model
 from pocketrec.compress.prune import PruneConfig

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pocketrec.compress.distill import CatalogueLessons, DistillConfig, distill
+from pocketrec.compress.catalogue_lessons import CatalogueLessons
+from pocketrec.compress.distill import distill
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.history_windows import check_prefixes, states_of, window_count, windows_of
 from pocketrec.compress.models.protocol import SequenceModel
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pocketrec.compress.distill import DistillConfig
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.models.gru4rec import GRU4Rec, GRU4RecConfig
 from pocketrec.compress.models.protocol import SequenceModel
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pocketrec.compress.adapt import AdaptationConfig
-from pocketrec.compress.distill import DistillConfig
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.fallback import GuardConfig
 from pocketrec.compress.prune import PruneConfig
 from pocketrec.compress.recipe import RECIPES, EncoderConfig, Recipe, TableConfig, load_recipe

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pocketrec.compress.distill import DistillConfig, distill
+from pocketrec.compress.distill import distill
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.item_bias import fold_item_bias
 from pocketrec.compress.models.bert4rec import BERT4Rec, BERT4RecConfig
 from pocketrec.compress.models.gru4rec import GRU4Rec, GRU4RecConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketrec.compress.distill import DistillConfig
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.pipeline import compress_model
 from pocketrec.compress.prune import PruneConfig
 from pocketrec.compress.recipe import EncoderConfig, Recipe, TableConfig

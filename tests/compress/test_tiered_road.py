@@ -11,7 +11,7 @@ import pytest
 
 from pocketrec.benchmarks.popularity import item_counts
 from pocketrec.benchmarks.protocols import training_sequences
-from pocketrec.compress.distill import DistillConfig
+from pocketrec.compress.distill_config import DistillConfig
 from pocketrec.compress.pipeline import compress_model
 from pocketrec.compress.recipe import EncoderConfig, Recipe
 from pocketrec.compress.table_form import TableConfig
