@@ -260,7 +260,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _override(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     """The recipe with what the flags say; a changed one is called `NAME+flags`."""
-    from ..compress.distill import DistillConfig
+    from ..compress.distill_config import DistillConfig
     from ..compress.recipe import NeighborsConfig, TableConfig
     from ..runtime.errors import InputError
 

@@ -213,8 +213,9 @@ def _ndcg_at_10(scores: Doubles) -> Doubles:
 
 
 def _percent(ratio: Interval) -> list[float]:
-    """[gain, low, high]."""
-    return [round(100.0 * (value - 1.0), 2) for value in (ratio.value, ratio.low, ratio.high)]
+    """[gain, low, high]; nothing where the other one ranks nobody's item, so that there is nothing to compare with."""
+    percents = [100.0 * (value - 1.0) for value in (ratio.value, ratio.low, ratio.high)]
+    return [round(percent, 2) for percent in percents] if np.isfinite(percents).all() else [0.0, 0.0, 0.0]
 
 
 def _probabilities(logits: Doubles) -> Doubles:

@@ -39,7 +39,7 @@ def scorer_graph(table: QuantizedRows | FloatRows | TieredRows) -> onnx.ModelPro
         case TieredRows():
             n_scores = sum(rows.n_items for rows in table.quantized)
             tiers = {str(n): (rows.n_items, rows.bits) for n, rows in enumerate(table.quantized)}
-            if table.products == 1:
+            if table.is_scored_as_one:
                 tiers = {"": (n_scores, 4)}
             _add_products_(nodes, initializers, table.width, tiers)
         case FloatRows():

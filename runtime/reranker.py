@@ -259,14 +259,13 @@ class Reranker:
 
     def gather_known(self, rows: NDArray[np.int64]) -> ListItems:
         """`gather` of items that the bundle has, or that were added: int64 (C,), none of them -1."""
-        catalogue = self._catalogue
+        catalogue = self._unpacked()
         if catalogue is None or self._overlay.row_of:
             return self.gather(rows)
         return ListItems(catalogue.take(rows, axis=0))
 
-    @property
-    def _catalogue(self) -> NDArray[np.float32] | None:
-        """That of the spaces, which the engine may read, too."""
+    def _unpacked(self) -> NDArray[np.float32] | None:
+        """The catalogue's vectors, float32 (N, D), where there is room for them; the engine reads them from then on, too."""
         self.engine.unpacked = self.spaces.catalogue
         return self.engine.unpacked
 
@@ -288,7 +287,7 @@ class Reranker:
         """
         if not self.tables:
             return self.engine.score(user[None], rows[None])[0]
-        catalogue = None if isinstance(self.engine.table, QuantizedRows) else self._catalogue
+        catalogue = None if isinstance(self.engine.table, QuantizedRows) else self._unpacked()
         if catalogue is None or self._overlay.row_of:
             return self._gathered(0, rows).scores(user)
         return catalogue.take(rows, axis=0)[:, : self.engine.width].dot(user)

@@ -38,9 +38,6 @@ class TieredRows:
     tiers: tuple[QuantizedRows | CodebookRows, ...]
     tier_of: NDArray[np.uint8]
     """uint8 (N,): the tier of each row."""
-    products: int = 0
-    """Of the catalogue's graph: 1 of all quantized rows in the order of items, or as many as there are quantized tiers; 0: 1
-    where it can be."""
     _place: NDArray[np.int32] = field(init=False, repr=False)
     """int32 (N,): the row within its tier."""
     _column: NDArray[np.int32] | None = field(init=False, repr=False)
@@ -58,21 +55,15 @@ class TieredRows:
             raise BundleError(
                 "item table: tiers of different widths, or codebooks before quantized rows; export the bundle again"
             )
-        n_quantized, small = len(self.quantized), all(tier.bits <= 4 for tier in self.quantized)
-        if self.products not in ((0, 1, n_quantized) if small else (0, n_quantized)):
-            raise BundleError(
-                f"item table: scored in {self.products} products, expected {n_quantized}; export the bundle again"
-            )
-        object.__setattr__(self, "products", self.products or (1 if small else n_quantized))
         place = np.empty(len(self.tier_of), np.int32)
         for tier, count in enumerate(counts):
             place[self.tier_of == tier] = np.arange(count, dtype=np.int32)
         object.__setattr__(self, "_place", place)
         column = place + (np.cumsum(counts) - counts).astype(np.int32)[self.tier_of]
-        if self.products == 1:
-            quantized = self.tier_of < n_quantized
+        if self.is_scored_as_one:
+            quantized = self.tier_of < len(self.quantized)
             column[quantized] = np.arange(np.count_nonzero(quantized), dtype=np.int32)
-        in_order = self.products == 1 and n_quantized == len(self.tiers)
+        in_order = self.is_scored_as_one and len(self.quantized) == len(self.tiers)
         object.__setattr__(self, "_column", None if in_order else column)
 
     @property
@@ -91,6 +82,11 @@ class TieredRows:
     def quantized(self) -> tuple[QuantizedRows, ...]:
         """The tiers that the catalogue's graph scores."""
         return tuple(tier for tier in self.tiers if not isinstance(tier, CodebookRows))
+
+    @property
+    def is_scored_as_one(self) -> bool:
+        """Whether the catalogue's graph has one product of all quantized rows, in the order of items, and not one a tier."""
+        return all(tier.bits <= 4 for tier in self.quantized)
 
     def lookup(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors of the given rows: int64 (...) -> float32 (..., D)."""
@@ -114,7 +110,7 @@ class TieredRows:
     def scoring_codes(self) -> dict[str, ScoringCodes]:
         """The tables that the catalogue's graph multiplies with, by the number that their names end in."""
         tables = [tier.scoring_codes() for tier in self.quantized]
-        if self.products == 1:
+        if self.is_scored_as_one:
             quantized = self.tier_of[self.tier_of < len(tables)]
             return {"": joined((np.flatnonzero(quantized == n), table) for n, table in enumerate(tables))}
         return {str(number): table for number, table in enumerate(tables)}
@@ -130,7 +126,7 @@ class TieredRows:
     def describe(self) -> dict[str, Any]:
         """What the manifest says of the table."""
         tiers = [{"count": tier.n_items, **tier.describe()} for tier in self.tiers]
-        return {"format": "tiers", "width": self.width, "products": self.products, "tiers": tiers}
+        return {"format": "tiers", "width": self.width, "tiers": tiers}
 
     def parts(self) -> dict[str, NDArray[Any]]:
         """The bundle's parts that hold the table."""
@@ -171,8 +167,7 @@ def read_tiered_rows(bundle: Bundle, described: dict[str, Any], n_items: int, re
         read_tier(bundle, tier, count, _prefix(number))
         for number, (tier, count) in enumerate(zip(tiers, counts, strict=True))
     ]
-    products = described.get("products", sum(tier.get("format") == "rows" for tier in tiers))
-    return TieredRows(tiers=tuple(read), tier_of=tier_of, products=products if type(products) is int else -1)
+    return TieredRows(tiers=tuple(read), tier_of=tier_of)
 
 
 def _planes(tier_of: NDArray[np.uint8], n_tiers: int) -> NDArray[np.uint8]:

@@ -13,17 +13,13 @@ from pocketrec.compress.history_batches import prefix_batches, some_continued
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 from pocketrec.compress.sampled_lessons import SampledLessons
 
+from .spoilt import spoilt
+
 
 @pytest.fixture(scope="module")
 def teacher() -> SASRec:
-    model = SASRec(
-        SASRecConfig(n_items=20, width=8, n_layers=1, n_heads=2, inner_widths=16, max_length=6)
-    ).eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.empty_like(parameter).normal_(std=0.4, generator=generator)
-    return model
+    config = SASRecConfig(n_items=20, width=8, n_layers=1, n_heads=2, inner_widths=16, max_length=6)
+    return spoilt(SASRec(config).eval(), 0.4, seed=1)
 
 
 @pytest.fixture(scope="module")

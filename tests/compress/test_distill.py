@@ -18,6 +18,8 @@ from pocketrec.compress.fake_quantize import RowQuantizer
 from pocketrec.compress.history_batches import epoch_histories, prefix_batches
 from pocketrec.compress.models.sasrec import SASRec, SASRecConfig
 
+from .spoilt import spoilt
+
 CONFIG = SASRecConfig(n_items=50, width=16, n_layers=1, n_heads=2, inner_widths=32, max_length=6)
 QUICK = DistillConfig(
     epochs=4,
@@ -30,23 +32,14 @@ QUICK = DistillConfig(
 )
 
 
-def noisy(model: SASRec, std: float, seed: int) -> SASRec:
-    model = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.empty_like(parameter).normal_(std=std, generator=generator)
-    return model
-
-
 @pytest.fixture(scope="module")
 def teacher() -> SASRec:
-    return noisy(SASRec(CONFIG).eval(), 0.3, seed=1)
+    return spoilt(SASRec(CONFIG).eval(), 0.3, seed=1)
 
 
 @pytest.fixture(scope="module")
 def student(teacher: SASRec) -> SASRec:
-    return noisy(teacher, 0.15, seed=2)
+    return spoilt(teacher, 0.15, seed=2)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import numpy as np
@@ -20,21 +19,13 @@ from pocketrec.compress.student import StudentConfig, make_student
 from pocketrec.runtime.errors import InputError
 
 from .models.families import FAMILIES, lively
+from .spoilt import spoilt
 
 N_ITEMS, MAX_LENGTH = 40, 6
 CONFIG = SASRecConfig(
     n_items=N_ITEMS, width=8, n_layers=2, n_heads=1, inner_widths=16, max_length=MAX_LENGTH, positions="start"
 )
 LESSONS = DistillConfig(positions=3, batch_size=12, hidden_weight=0.5, temperature=1.0)
-
-
-def spoilt(model: SASRec, std: float, seed: int) -> SASRec:
-    model = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += torch.empty_like(parameter).normal_(std=std, generator=generator)
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def tables(width: int) -> dict[str, ItemTable]:
         "codebooks": codebooks(60, width),
         "three tiers": TieredRows(tiers=(few, some, many), tier_of=tier_of),  # type: ignore[arg-type]
         "quantized tiers": TieredRows(tiers=(some, wide), tier_of=(tier_of != 1).astype(np.uint8)),  # type: ignore[arg-type]
-        "tier by tier": TieredRows(tiers=(few, some, many), tier_of=tier_of, products=2),  # type: ignore[arg-type]
+        "tier by tier": TieredRows(tiers=(random_table(7, width, 8), some, many), tier_of=tier_of),  # type: ignore[arg-type]
         "8 bits": TieredRows(
             tiers=(random_table(20, width, 8), wide),  # type: ignore[arg-type]
             tier_of=(tier_of != 1).astype(np.uint8),

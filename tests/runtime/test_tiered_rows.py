@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,11 @@ def tiers(width: int = 20, *, counts: tuple[int, ...] = (5, 12, 40)) -> TieredRo
 
 
 def levels_of(table: ScoringCodes, width: int) -> NDArray[np.float32]:
-    """Rows of 4 bits, unpacked as `MatMulNBits` reads them."""
-    levels = np.stack([table.codes & 15, table.codes >> 4], axis=2).reshape(len(table.codes), -1)[:, :width]
-    return (levels.astype(np.float32) - 8) * table.scales[:, None]
+    """Rows unpacked as `MatMulNBits` reads them."""
+    codes = table.codes
+    if table.bits == 4:
+        codes = np.stack([codes & 15, codes >> 4], axis=2).reshape(len(codes), -1)
+    return (codes[:, :width].astype(np.float32) - 2 ** (table.bits - 1)) * table.scales[:, None]
 
 
 def write(path: Path, table: CodebookRows | TieredRows, **changes: Any) -> Bundle:
@@ -98,10 +99,9 @@ def test_lookup_and_scores_agree(table: CodebookRows | TieredRows) -> None:
     np.testing.assert_array_equal(table.gather(rows[0]).vectors(), vectors[0])
     catalogue = users @ table.lookup(np.arange(57)).T
     if isinstance(table, TieredRows):  # what the graph would have scored
-        for graph in (table, dataclasses.replace(table, products=2)):
-            scored = [users @ levels_of(codes, 20).T for codes in graph.scoring_codes().values()]
-            every = graph.in_item_order(np.concatenate(scored, axis=1), users)
-            np.testing.assert_allclose(every, catalogue, rtol=1e-4, atol=1e-4)
+        scored = [users @ levels_of(codes, 20).T for codes in table.scoring_codes().values()]
+        every = table.in_item_order(np.concatenate(scored, axis=1), users)
+        np.testing.assert_allclose(every, catalogue, rtol=1e-4, atol=1e-4)
     else:
         np.testing.assert_allclose(table.score_all(users), catalogue, rtol=1e-4, atol=1e-4)
 
@@ -169,12 +169,6 @@ TIERS = tiers().describe()["tiers"]
         ({"tiers": [{**TIERS[0], "bits": 5}, *TIERS[1:]]}, "5 bits"),
         ({"tiers": [{**TIERS[0], "scale_unit": None}, *TIERS[1:]]}, "units of None"),
         ({"tiers": [{**TIERS[0], "format": "tiers"}, *TIERS[1:]]}, "format 'tiers'"),
-        ({"products": 3}, "scored in 3 products, expected 2"),
-        ({"products": "1"}, "export the bundle again"),
-        (
-            {"tiers": [{**TIERS[0], "bits": 8}, *TIERS[1:]], "tier0_item_codes": np.zeros((5, 32), np.uint8)},
-            "in 1 products",
-        ),
         ({"item_tiers": np.full((2, 8), 255, np.uint8)}, "tier 3 of 3"),
         ({"item_tiers": np.zeros((2, 8), np.uint8)}, r"\[57, 0, 0\] items are in them"),
         ({"item_tiers": np.zeros((1, 8), np.uint8)}, "export the bundle again"),
@@ -186,21 +180,15 @@ def test_tiers_that_lie_are_refused(tmp_path: Path, changes: dict[str, Any], mes
         read_item_table(bundle)
 
 
-def test_what_older_bundles_score_tier_by_tier_is_read(tmp_path: Path) -> None:
-    table = tiers()
-    described = {name: said for name, said in table.describe().items() if name != "products"}
-    manifest = {"items": {"count": table.n_items}, "item_table": described}
-    write_bundle(tmp_path / "b.pocket", manifest, table.parts())
-    read = read_item_table(Bundle.open(tmp_path / "b.pocket"))
-    assert isinstance(read, TieredRows)
-    assert (table.products, read.products) == (1, 2)
-
-
 def test_rows_of_8_bits_have_a_product_of_their_own() -> None:
     table = tiers()
     few = quantize_rows(np.random.default_rng(0).standard_normal((5, 20)), 8)
     eight = TieredRows(tiers=(few, *table.tiers[1:]), tier_of=table.tier_of)
     assert [codes.bits for codes in eight.scoring_codes().values()] == [8, 4]
+    users = RANDOM.standard_normal((3, 20)).astype(np.float32)
+    scored = [users @ levels_of(codes, 20).T for codes in eight.scoring_codes().values()]
+    every = eight.in_item_order(np.concatenate(scored, axis=1), users)
+    np.testing.assert_allclose(every, users @ eight.lookup(np.arange(57)).T, rtol=1e-4, atol=1e-4)
 
 
 def test_codebooks_stand_behind_quantized_rows() -> None:
