@@ -79,10 +79,14 @@ compressed: $(VENV)/.compress.stamp
 	done
 	set -e; for seed in 1 2; do \
 	    $(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt --seed $$seed \
+	        --recipe docs/examples/beauty-15x.toml -o out/frontier/beauty-15x-seed$$seed.pocket --threads 1 --force; \
+	    $(BIN)/pocketrec compress $(SHARED)/checkpoints/icsrec-sasrec-beauty.pt --data $(SHARED)/data/beauty/Beauty.txt --seed $$seed \
 	        -o out/frontier/beauty-8x-seed$$seed.pocket --force; \
 	done
 	$(BIN)/pocketrec bench out/frontier/beauty-8x-seed[12].pocket --teacher out/beauty-icsrec/teacher.pocket \
 	    --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/frontier/beauty-8x-seeds.json
+	$(BIN)/pocketrec bench out/frontier/beauty-15x-seed[12].pocket --teacher out/beauty-icsrec/teacher.pocket \
+	    --data $(SHARED)/data/beauty/Beauty.txt --json $(RESULTS)/frontier/beauty-15x-seeds.json
 	$(BIN)/python -m pocketrec.cli.demo --ml-100k $(SHARED)/data/ml-100k
 	cp demo/report.json $(RESULTS)/demo-ml-100k.json
 	$(BIN)/python -m pocketrec.cli.evaluation_speed --json $(RESULTS)/scale/evaluation-20k-50k.json
